@@ -1,0 +1,132 @@
+/*-------------------------------------------------------------------------
+ *
+ * publisher.h
+ *		What a transaction publishes to a log, from the first event to the
+ *		resolved claim.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef NETBUS_PUBLISHER_H
+#define NETBUS_PUBLISHER_H
+
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+
+#include "bus/builder.h"
+#include "bus/bus.h"
+
+/*
+ * One per log and process, kept from one transaction to the next.  Private to
+ * the process.
+ */
+typedef struct Publisher
+{
+	NbLog *log;
+	bool enlisted;     /* in this transaction: its table is locked, its rights are checked */
+	Oid user;          /* for whom the rights were checked */
+	int lock_level;    /* nesting level that holds the table lock */
+	int keyless_shard; /* of this transaction, -1: not chosen */
+	BuilderLimits limits;
+	Builder *builders;      /* per shard: events that wait for the commit */
+	Builder *immediate;     /* per shard: events of the current call that do not */
+	Builder *dirty;         /* builders with events, either kind */
+	struct Publisher *next; /* enlisted publishers */
+} Publisher;
+
+/*
+ * The publisher of a log, ready for this transaction: log open, table locked
+ * (RowExclusiveLock), rights checked as the current user.  Errors: those of
+ * nb_log_open(), READ_ONLY_SQL_TRANSACTION, and FEATURE_NOT_SUPPORTED inside a
+ * security-restricted operation or after pre-commit.
+ */
+extern Publisher *publisher_open(const char *log);
+
+extern void publisher_choose_shard(Publisher *publisher);
+
+/* Publish what a call that does not wait for its transaction has appended. */
+extern void publisher_flush_immediate(Publisher *publisher);
+
+/* An event of a call that does not wait, if it is small: no builder, one lock round. */
+extern void publisher_append_small(Publisher *publisher, int shard, const char *key, uint32 key_len,
+								   const void *payload, uint32 payload_len);
+
+extern void publisher_check_key(uint32 key_len);
+extern void publisher_too_large(uint64 payload_len);
+
+/* Still good for the next event of the same user in this transaction? */
+static inline bool
+publisher_ready(const Publisher *publisher)
+{
+	Oid user;
+	int context;
+
+	GetUserIdAndSecContext(&user, &context);
+	return publisher->enlisted && publisher->user == user &&
+		   (context & SECURITY_RESTRICTED_OPERATION) == 0 && !XactReadOnly;
+}
+
+/* The shard of an event: by its key, else that of the transaction's keyless events. */
+static inline int
+publisher_shard(Publisher *publisher, const char *key, uint32 key_len)
+{
+	uint32 shards = publisher->log->options.shards;
+
+	if (shards == 1)
+		return 0;
+	if (key)
+	{
+		/* Multiply-shift: the hash scaled to 0 .. shards - 1. */
+		uint64 high = nb_hash64(key, key_len, 0) >> 32;
+
+		return (high * shards) >> 32;
+	}
+	if (unlikely(publisher->keyless_shard < 0))
+		publisher_choose_shard(publisher);
+	return publisher->keyless_shard;
+}
+
+static inline void
+publisher_list(Publisher *publisher, Builder *builder)
+{
+	if (unlikely(!builder->listed))
+	{
+		builder->listed = true;
+		builder->next = publisher->dirty;
+		publisher->dirty = builder;
+	}
+}
+
+/*
+ * Append one event of a log's own format.  With transactional it waits for the
+ * commit; without, for publisher_flush_immediate().
+ */
+static inline void
+publisher_append(Publisher *publisher, bool transactional, const char *key, uint32 key_len,
+				 const void *payload, uint32 payload_len)
+{
+	int shard = publisher_shard(publisher, key, key_len);
+	Builder *builder = &(transactional ? publisher->builders : publisher->immediate)[shard];
+
+	if (unlikely(payload_len > (uint64) nb_max_event_size * 1024))
+		publisher_too_large(payload_len);
+	if (unlikely(key_len > FRAME_MAX_KEY))
+		publisher_check_key(key_len);
+	publisher_list(publisher, builder);
+	builder_append(builder, &publisher->limits,
+				   transactional ? GetCurrentTransactionNestLevel() : 1, key, key_len, payload,
+				   payload_len);
+}
+
+/*
+ * Append up to n events without key, of the same length and back to back, as
+ * far as the current chunk of their shard has room; returns how many.
+ */
+extern int publisher_append_fixed(Publisher *publisher, bool transactional, const char *payloads,
+								  uint32 payload_len, int n);
+
+/* api.c */
+extern void bus_api_init(void);
+
+#endif /* NETBUS_PUBLISHER_H */

@@ -1,0 +1,69 @@
+/*-------------------------------------------------------------------------
+ *
+ * reader.h
+ *		Walking one shard of a log, event by event.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef NETBUS_READER_H
+#define NETBUS_READER_H
+
+#include "bus/bus.h"
+
+/*
+ * A position in a shard, and the events copied from the frame there.  Private
+ * to the process.  The log is locked until the end of the transaction and
+ * pinned while the reader is open.
+ */
+typedef struct Reader
+{
+	NbLog *log;
+	Ring *ring;
+	int shard;
+	MemoryContext context; /* of the buffers */
+	uint64 after_seq;      /* last seq passed */
+	uint64 pos;            /* where the next frame is, if positioned */
+	bool positioned;
+	uint64 lost;     /* events that were gone when we came to them */
+	const char *key; /* only events with this key; NULL: all */
+	uint32 key_len;
+
+	/* the copied part of a frame: events [from, to) of it, the next one first */
+	FrameHeader header;
+	uint32 from;
+	uint32 to;
+	uint32 next;
+	uint32 *offsets; /* end offsets of events from.., relative to bodies */
+	uint32 max_offsets;
+	char *bodies;
+	Size max_bodies;
+} Reader;
+
+typedef struct ReaderEvent
+{
+	uint64 seq;
+	int64 ts;         /* microseconds since 1970-01-01 UTC */
+	FrameEvent event; /* points into the reader, until its next call */
+	uint16 flags;     /* of the frame: FRAME_JSONB */
+} ReaderEvent;
+
+/* Start reading after a seq.  Buffers are allocated in the current context. */
+extern void reader_open(Reader *reader, NbLog *log, int shard, uint64 after_seq);
+extern void reader_close(Reader *reader);
+
+/*
+ * The next event, of those that are stable.  False: there is none now.  At
+ * most "want" (> 0) more events will be asked for: bounds what is copied.
+ */
+extern bool reader_next(Reader *reader, uint64 want, ReaderEvent *event);
+
+/* Take back the last reader_next(), which returned true: the next one returns that event again. */
+extern void reader_unread(Reader *reader);
+
+/*
+ * Sleep until the shard has something past this reader, or the deadline
+ * (nb_now_us() time) has come.  False: it has.  Interruptible.
+ */
+extern bool reader_wait(Reader *reader, int64 deadline);
+
+#endif /* NETBUS_READER_H */

@@ -1,0 +1,52 @@
+/*-------------------------------------------------------------------------
+ *
+ * compat.h
+ *		What differs between the PostgreSQL versions that netbus supports.
+ *
+ * PostgreSQL 15 is the oldest.  Every version test of the project is here.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef NETBUS_COMPAT_H
+#define NETBUS_COMPAT_H
+
+#if PG_VERSION_NUM < 150000
+#error "netbus needs PostgreSQL 15 or later"
+#endif
+
+#include "storage/proc.h"
+
+/* Index of this process in ProcGlobal->allProcs; below MaxBackends for backends and workers. */
+#if PG_VERSION_NUM >= 170000
+#define NB_MY_PROCNO ((int) MyProcNumber)
+#else
+#define NB_MY_PROCNO (MyProc->pgprocno)
+#endif
+
+/* dshash parameters got a copy function in 17. */
+#if PG_VERSION_NUM >= 170000
+#define NB_DSHASH_BINARY dshash_memcmp, dshash_memhash, dshash_memcpy
+#else
+#define NB_DSHASH_BINARY dshash_memcmp, dshash_memhash
+#endif
+
+/* Before the whole declaration, as since 18. */
+#ifndef pg_noreturn
+#define pg_noreturn pg_attribute_noreturn()
+#endif
+
+/* Object ownership has one function for all catalogs since 16. */
+#if PG_VERSION_NUM >= 160000
+#define nb_owns_database(database, role) object_ownercheck(DatabaseRelationId, database, role)
+#else
+#define nb_owns_database(database, role) pg_database_ownercheck(database, role)
+#endif
+
+/* datconnlimit of a database whose DROP DATABASE was interrupted; since 15.4. */
+#ifdef DATCONNLIMIT_INVALID_DB
+#define NB_CONNLIMIT_INVALID DATCONNLIMIT_INVALID_DB
+#else
+#define NB_CONNLIMIT_INVALID (-2)
+#endif
+
+#endif /* NETBUS_COMPAT_H */

@@ -1,0 +1,82 @@
+--
+-- Logs: redex.sql
+--
+
+-- A row of a log's table is a frame: events base_seq .. base_seq + events - 1
+-- of a shard, where no transaction aborted.
+CREATE TYPE netbus.frame AS (base_seq bigint, shard integer, events integer, frame bytea);
+COMMENT ON TYPE netbus.frame IS 'Row of a log''s table: one frame, that is 1 to n contiguous events of a shard';
+
+-- Written by netbus only, after its own checks; see src/redex/catalog.c.
+CREATE TABLE netbus.catalog_log (
+	log regclass PRIMARY KEY,
+	shards integer NOT NULL,
+	durability text NOT NULL,
+	format text NOT NULL,
+	ring_size bigint NOT NULL,
+	backpressure text,
+	incarnation bigint NOT NULL
+);
+COMMENT ON TABLE netbus.catalog_log IS 'Options of every log, by its table; read them in the view netbus.logs';
+SELECT pg_catalog.pg_extension_config_dump('netbus.catalog_log', '');
+
+CREATE TABLE netbus.catalog_position (
+	log oid,
+	shard integer,
+	next_seq bigint NOT NULL,
+	bound bigint NOT NULL,
+	PRIMARY KEY (log, shard)
+);
+COMMENT ON TABLE netbus.catalog_position IS 'Where the shards of a log were at the last clean stop of the server';
+REVOKE ALL ON netbus.catalog_log, netbus.catalog_position FROM PUBLIC;
+
+CREATE FUNCTION netbus.guard() RETURNS trigger
+LANGUAGE C AS 'MODULE_PATHNAME', 'netbus_guard';
+COMMENT ON FUNCTION netbus.guard() IS 'Trigger of every log''s table: refuses direct writes';
+
+CREATE FUNCTION netbus.create_log(log text, shards integer DEFAULT 1, durability text DEFAULT 'memory',
+	format text DEFAULT 'jsonb', ring_size text DEFAULT '4MB', backpressure text DEFAULT NULL,
+	if_not_exists boolean DEFAULT false)
+RETURNS boolean
+LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'netbus_create_log';
+COMMENT ON FUNCTION netbus.create_log(text, integer, text, text, text, text, boolean) IS
+'Create a log, owned by the caller: SELECT netbus.create_log(''orders'', shards => 4). Durability memory; format jsonb or bytea; ring_size is a power of two from 64kB to 1GB per shard; backpressure drop_oldest or fail. False if it exists and if_not_exists.';
+
+CREATE FUNCTION netbus.alter_log(log text, option text, value text)
+RETURNS boolean
+LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'netbus_alter_log';
+COMMENT ON FUNCTION netbus.alter_log(text, text, text) IS
+'Change an option of a log you own: SELECT netbus.alter_log(''orders'', ''ring_size'', ''16MB''). NULL gives the default back. ring_size takes effect at the next start of the server.';
+
+CREATE FUNCTION netbus.drop_log(log text, if_exists boolean DEFAULT false)
+RETURNS boolean
+LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'netbus_drop_log';
+COMMENT ON FUNCTION netbus.drop_log(text, boolean) IS
+'Drop a log you own, with its events: SELECT netbus.drop_log(''orders'')';
+
+CREATE FUNCTION netbus.stat_log(OUT log text, OUT shard integer, OUT next_seq bigint, OUT stable_seq bigint,
+	OUT floor_seq bigint, OUT offered bigint, OUT accepted bigint, OUT rejected bigint, OUT evicted bigint,
+	OUT aborted bigint, OUT retained bigint, OUT retained_bytes bigint, OUT ring_used bigint,
+	OUT ring_size bigint, OUT wakeups bigint, OUT oldest_pending_pid integer,
+	OUT oldest_pending_since timestamptz)
+RETURNS SETOF record
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'netbus_stat_log';
+COMMENT ON FUNCTION netbus.stat_log() IS 'Rows of the view netbus.stat_log: SELECT * FROM netbus.stat_log()';
+
+CREATE VIEW netbus.stat_log AS SELECT * FROM netbus.stat_log();
+COMMENT ON VIEW netbus.stat_log IS
+'Per shard of every log in use since the start of the server: seqs and counters. At every instant offered = accepted + rejected and accepted = retained + evicted + aborted. SELECT * FROM netbus.stat_log';
+
+CREATE VIEW netbus.logs AS
+	SELECT pg_catalog.substr(c.relname, 5) AS log, pg_catalog.pg_get_userbyid(c.relowner) AS owner,
+		l.shards, l.durability, l.format, pg_catalog.pg_size_pretty(l.ring_size) AS ring_size,
+		coalesce(l.backpressure, 'drop_oldest') AS backpressure,
+		pg_catalog.pg_total_relation_size(c.oid) AS table_bytes
+	FROM netbus.catalog_log l JOIN pg_catalog.pg_class c ON c.oid = l.log;
+COMMENT ON VIEW netbus.logs IS 'Every log with its owner and options: SELECT * FROM netbus.logs';
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA netbus FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION netbus.create_log(text, integer, text, text, text, text, boolean),
+	netbus.alter_log(text, text, text), netbus.drop_log(text, boolean) TO netbus_admin;
+GRANT EXECUTE ON FUNCTION netbus.stat_log() TO netbus_reader, netbus_writer, pg_monitor;
+GRANT SELECT ON netbus.stat_log, netbus.logs TO netbus_reader, netbus_writer, pg_monitor;

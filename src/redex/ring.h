@@ -1,0 +1,244 @@
+/*-------------------------------------------------------------------------
+ *
+ * ring.h
+ *		The hot tail of one shard: a ring of frames in shared memory.
+ *
+ * Positions are 64-bit byte counts that only grow; a position's place in the
+ * ring is its low bits.  Frames start on 8-byte boundaries and never wrap: a
+ * pad frame fills the end.  Three positions divide the ring:
+ *
+ *		floor <= stable <= claim <= floor + size
+ *
+ *		[floor, stable)		resolved frames: readers copy them
+ *		[stable, claim)		the first frame here is pending
+ *		[claim, floor+size)	free
+ *
+ * Writing takes two steps.  A claim takes a range of seqs and bytes under the
+ * spinlock, for all frames that a transaction has for this shard; the frames
+ * are then copied in without a lock, in state pending.  Resolving sets the
+ * state of each frame to ready or aborted, removes the claim from the list of
+ * pending claims and moves stable up to the first claim that is still there.
+ * So events appear in seq order, whoever commits first, and a claim that
+ * aborts leaves a hole.  A process has at most one claim per ring: claim
+ * entries are an array indexed by process number, linked in claim order.
+ *
+ * Eviction moves the floor over whole terms (1/16 of the ring), never beyond
+ * stable; per-term totals keep the counters exact without visiting frames.
+ *
+ * Readers take no lock.  They load stable, copy a frame that lies below it,
+ * and then look at the floor: if it has passed the frame's position, what they
+ * copied may be torn and is thrown away.  A claimer moves the floor first and
+ * issues a write barrier before it touches the bytes it freed.
+ *
+ * To find a seq, a sparse index keeps the first frame of every 1/1024 of the
+ * ring.
+ *
+ * The layout follows Aeron's log buffers (terms, pads, the length word); the
+ * list of pending claims takes the place of its one-writer-per-slot rule.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef NETBUS_RING_H
+#define NETBUS_RING_H
+
+#include "core/core.h"
+
+#include "storage/spin.h"
+
+#include "redex/frame.h"
+
+#define RING_MIN_SIZE   (64 * 1024)
+#define RING_MAX_SIZE   (1024 * 1024 * 1024)
+#define RING_TERMS      16   /* terms per ring */
+#define RING_TERM_SLOTS 32   /* > RING_TERMS + 1: live terms never share a slot */
+#define RING_BLOCKS     1024 /* entries of the sparse index, at most */
+#define RING_MIN_BLOCK  4096
+
+/* The first frame that starts in a block of the ring, for finding a seq. */
+typedef struct RingBlock
+{
+	uint64 pos;
+	uint64 seq;
+} RingBlock;
+
+/* Totals over the frames that start in a term. */
+typedef struct RingTerm
+{
+	uint64 term;      /* term number + 1; 0: slot never used */
+	uint64 first_pos; /* first frame that starts in it */
+	uint64 first_seq;
+	uint64 events; /* not aborted */
+	uint64 bytes;  /* of bodies, not aborted */
+} RingTerm;
+
+/* A pending claim, at the index of its process. */
+typedef struct RingClaim
+{
+	int32 prev; /* neighbours in claim order, -1: none */
+	int32 next;
+	int32 pid;
+	uint32 frames; /* data frames */
+	uint64 first_seq;
+	uint64 start_pos;
+	uint64 end_pos;
+	uint64 skipped; /* leading events that got seqs but no bytes */
+	uint64 events;  /* events in the frames */
+	uint64 bytes;   /* body bytes in the frames */
+	int64 ts;
+} RingClaim;
+
+typedef struct RingCounters
+{
+	uint64 offered;  /* = accepted + rejected + sampled_out */
+	uint64 accepted; /* = retained + expired + evicted + aborted */
+	uint64 rejected;
+	uint64 evicted;
+	uint64 aborted;
+	uint64 retained;       /* events in the ring, pending ones included */
+	uint64 retained_bytes; /* their body bytes */
+	uint64 wakeups;        /* latches set for readers */
+} RingCounters;
+
+/*
+ * The control block of a ring; index, terms, claims, waiters and the bytes
+ * follow it at the given distances.  Lives in a DSM segment: no pointers.
+ */
+typedef struct Ring
+{
+	/* constant after ring_init() */
+	uint64 size;
+	uint64 mask;
+	uint32 term_shift;
+	uint32 block_shift;
+	uint32 block_mask;
+	uint32 max_frame; /* bytes of one frame, at most */
+	Size blocks_off;  /* RingBlock[block_mask + 1] */
+	Size claims_off;  /* RingClaim[MaxBackends] */
+	Size waiters_off; /* NbWaiters */
+	Size data_off;    /* size bytes */
+	uint64 origin;    /* system identifier, for frame headers */
+
+	/* written by claimers and resolvers, under lock */
+	pg_attribute_aligned(PG_CACHE_LINE_SIZE) slock_t lock;
+	int32 head;                      /* lock; oldest pending claim, -1: none */
+	int32 tail;                      /* lock; newest */
+	uint64 next_seq;                 /* lock */
+	uint64 seq_limit;                /* lock; highest seq that may be issued */
+	uint64 claim_pos;                /* lock */
+	int64 last_ts;                   /* lock */
+	RingCounters counters;           /* lock */
+	RingTerm terms[RING_TERM_SLOTS]; /* lock */
+
+	/* written under lock, read without */
+	pg_attribute_aligned(PG_CACHE_LINE_SIZE) pg_atomic_uint64 stable_pos;
+	pg_atomic_uint64 stable_seq;
+	pg_atomic_uint64 floor_pos;
+	pg_atomic_uint64 floor_seq; /* lowest seq in the ring, next_seq if none */
+} Ring;
+
+#define ring_blocks(ring)  ((RingBlock *) ((char *) (ring) + (ring)->blocks_off))
+#define ring_claims(ring)  ((RingClaim *) ((char *) (ring) + (ring)->claims_off))
+#define ring_waiters(ring) ((NbWaiters *) ((char *) (ring) + (ring)->waiters_off))
+#define ring_frame(ring, pos) \
+	((FrameHeader *) ((char *) (ring) + (ring)->data_off + ((pos) & (ring)->mask)))
+
+/* What a claim needs to know of a frame. */
+typedef struct RingFrame
+{
+	uint32 length; /* frame_size() */
+	uint32 count;
+	uint32 body_bytes;
+} RingFrame;
+
+/* What a claim gives. */
+typedef struct RingGrant
+{
+	uint64 first_seq; /* of the first frame that has bytes */
+	uint64 start_pos; /* its place is ring_place(start_pos, length) */
+	uint64 stable_seq;
+	int64 ts;
+	int first; /* index of the first frame that has bytes */
+} RingGrant;
+
+typedef enum RingResult
+{
+	RING_OK,
+	RING_SEQ_LIMIT, /* nothing claimed: raise the seq limit first */
+} RingResult;
+
+/* Bytes of shared memory for a ring of that size. */
+extern Size ring_shmem_size(uint64 size);
+
+/* Make a ring whose first event gets next_seq.  seq_limit starts at next_seq - 1. */
+extern void ring_init(Ring *ring, uint64 size, uint64 next_seq);
+
+/*
+ * Claim seqs and bytes for frames[0..nframes), of which the first is preceded
+ * by "skipped" events without bytes (counted as evicted once committed).
+ * Evicts terms to make room.  Where unresolved claims leave too little, the
+ * oldest of the frames are given up: grant->first tells how many.  Their sum
+ * of lengths is at most a quarter of the ring.  Takes the spinlock; cannot
+ * fail.  After RING_OK the caller writes the frames from grant->first on with
+ * ring_put() and must reach ring_resolve(); between the two calls nothing may
+ * fail or be interrupted before the last frame is written.
+ */
+extern RingResult ring_claim(Ring *ring, const RingFrame *frames, int nframes, uint64 skipped,
+							 RingGrant *grant);
+
+/*
+ * The frame to write next, whose length is given: writes a pad if it would
+ * wrap, moves *pos past the frame, and returns where the caller puts offsets
+ * and bodies.  ring_put_header() then completes it.
+ */
+extern FrameHeader *ring_put(Ring *ring, uint64 *pos, uint32 length);
+
+/*
+ * Write the header of a frame that ring_put() placed, whose offsets and bodies
+ * are written; offsets_hash as for frame_checksum().
+ */
+extern void ring_put_header(Ring *ring, FrameHeader *frame, uint64 end_pos, const RingFrame *info,
+							uint16 flags, uint64 base_seq, const RingGrant *grant,
+							uint64 offsets_hash);
+
+/*
+ * Resolve this process's claim: make its frames ready or aborted, and wake
+ * readers if stable moved.  Takes the spinlock; cannot fail, allocates
+ * nothing: callable in commit and abort callbacks.
+ */
+extern void ring_resolve(Ring *ring, bool commit);
+
+/*
+ * Append one small ready frame in a single round of the lock: for events that
+ * do not wait for a transaction.  frame is complete, in local memory, but for
+ * word, seqs, position, timestamp, origin and checksum; length is at most
+ * RING_SMALL.  RING_SEQ_LIMIT as above.
+ */
+#define RING_SMALL 512
+extern RingResult ring_append_small(Ring *ring, FrameHeader *frame, uint32 length,
+									uint64 offsets_hash);
+
+/* Let seqs up to limit be issued, and issue none below next_seq. */
+extern void ring_raise_limit(Ring *ring, uint64 next_seq, uint64 limit);
+
+/*
+ * A position at or before the frame that holds the first event after
+ * after_seq, at most one block before it.  Takes the spinlock.
+ */
+extern uint64 ring_find(Ring *ring, uint64 after_seq);
+
+/*
+ * Copy the header of the frame at pos, which was below stable.  False if the
+ * frame was overwritten meanwhile.
+ */
+extern bool ring_get_header(Ring *ring, uint64 pos, FrameHeader *header);
+
+/*
+ * Copy events [from, to) of a frame that ring_get_header() gave: their end
+ * offsets to offsets[] (made relative to the first copied byte) and their
+ * bodies to bodies, which has room for "room" bytes.  Returns the bytes copied;
+ * -1 if the frame was overwritten meanwhile; -2 - needed if room is too small.
+ */
+extern int64 ring_get_events(Ring *ring, uint64 pos, const FrameHeader *header, uint32 from,
+							 uint32 to, uint32 *offsets, char *bodies, uint64 room);
+
+#endif /* NETBUS_RING_H */
