@@ -381,6 +381,8 @@ builder_claim(Builder *builder, NbLog *log)
 		frames[n].body_bytes = chunk->body_len;
 		skipped -= chunk->count;
 	}
+	ring_map(ring, &log->local[builder->shard].mapped,
+			 builder->closed_bytes + chunk_frame_size(builder->last));
 	debug_point("claim");
 	while (ring_claim(ring, frames, n, skipped, &grant) == RING_SEQ_LIMIT)
 		nb_log_raise_bound(log, ring->next_seq + builder->appended);

@@ -396,9 +396,10 @@ publish_json_array(FunctionCallInfo fcinfo, Publisher *publisher, Jsonb *jsonb)
 
 	check_format(publisher, PAYLOAD_JSONB);
 	if (!JB_ROOT_IS_ARRAY(jsonb) || JB_ROOT_IS_SCALAR(jsonb))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("payloads must be a JSON array"),
-				 errhint("Pass '[{...}, {...}]', or cast an array: '{...}'::jsonb[].")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("payloads must be a JSON array"),
+			 errhint("Pass '[...]', or cast the array that the driver sends: payloads::jsonb[].")));
 	count = JB_ROOT_COUNT(jsonb);
 	begin_keys(&keys, fcinfo, 2, count);
 	context = parse_context();
@@ -430,14 +431,22 @@ netbus_publish_batch_jsonb(PG_FUNCTION_ARGS)
 	return publish_json_array(fcinfo, publisher, PG_GETARG_JSONB_P(1));
 }
 
-/* Error context: a text that was meant as an array arrives here, too. */
+/*
+ * Error context: an array of a driver that does not say its type arrives here,
+ * too, as '{..}'.
+ */
 static void
 json_array_error_callback(void *arg)
 {
 	const text *payloads = arg;
 
-	if (VARSIZE_ANY_EXHDR(payloads) > 0 && VARDATA_ANY(payloads)[0] == '{')
-		errhint("Pass a JSON array such as '[{...}, {...}]', or cast an array: '{...}'::jsonb[].");
+	if (VARSIZE_ANY_EXHDR(payloads) == 0 || VARDATA_ANY(payloads)[0] != '{')
+		return;
+	if (geterrcode() == ERRCODE_DATATYPE_MISMATCH)
+		errhint("Cast the array that the driver sends: payloads::bytea[].");
+	else
+		errhint(
+			"Pass a JSON array, '[...]', or cast the array that the driver sends: payloads::jsonb[].");
 }
 
 Datum
@@ -450,12 +459,12 @@ netbus_publish_batch_text(PG_FUNCTION_ARGS)
 
 	if (PG_ARGISNULL(1))
 		null_argument("payloads");
-	check_format(publisher, PAYLOAD_TEXT);
 	payloads = PG_GETARG_TEXT_PP(1);
 	where.callback = json_array_error_callback;
 	where.arg = payloads;
 	where.previous = error_context_stack;
 	error_context_stack = &where;
+	check_format(publisher, PAYLOAD_TEXT);
 	jsonb = parse_json(VARDATA_ANY(payloads), VARSIZE_ANY_EXHDR(payloads));
 	error_context_stack = where.previous;
 	return publish_json_array(fcinfo, publisher, jsonb);

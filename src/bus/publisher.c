@@ -191,6 +191,7 @@ publisher_append_small(Publisher *publisher, int shard, const char *key, uint32 
 	memset(body + body_len, 0, frame.bytes + length - (body + body_len));
 	hash = frame_hash_offsets(frame_offsets(&frame.header), 1, frame_hash_bodies(body, body_len));
 
+	ring_map(ring, &publisher->log->local[shard].mapped, length);
 	while (ring_append_small(ring, &frame.header, length, hash) == RING_SEQ_LIMIT)
 		nb_log_raise_bound(publisher->log, ring->next_seq + 1);
 }

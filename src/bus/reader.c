@@ -51,8 +51,8 @@ reader_close(Reader *reader)
 	/* Remember the place if it is exact: between two events at a frame's end. */
 	if (reader->positioned && reader->next == reader->to)
 	{
-		reader->log->hints[reader->shard].after_seq = reader->after_seq;
-		reader->log->hints[reader->shard].pos = reader->pos;
+		reader->log->local[reader->shard].read_seq = reader->after_seq;
+		reader->log->local[reader->shard].read_pos = reader->pos;
 	}
 	nb_log_unpin(reader->log);
 	reader->log = NULL;
@@ -67,9 +67,9 @@ find_position(Reader *reader)
 {
 	uint64 floor_pos = pg_atomic_read_u64(&reader->ring->floor_pos);
 
-	if (reader->log->hints[reader->shard].after_seq == reader->after_seq &&
-		reader->log->hints[reader->shard].pos >= floor_pos)
-		reader->pos = reader->log->hints[reader->shard].pos;
+	if (reader->log->local[reader->shard].read_seq == reader->after_seq &&
+		reader->log->local[reader->shard].read_pos >= floor_pos)
+		reader->pos = reader->log->local[reader->shard].read_pos;
 	else
 		reader->pos = ring_find(reader->ring, reader->after_seq);
 	reader->positioned = true;

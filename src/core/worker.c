@@ -536,6 +536,7 @@ worker_loop(void)
 		uint32 requests;
 		long stats_wait;
 		long wait;
+		bool gone;
 
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)
@@ -550,16 +551,16 @@ worker_loop(void)
 			worker_drain_and_leave(context);
 
 		requests = pg_atomic_exchange_u32(&my_slot->requests, 0);
-		if (requests & NB_REQUEST_STEP_ASIDE)
+		gone = (requests & NB_REQUEST_LOOK) && !extension_exists();
+		if (gone || (requests & NB_REQUEST_STEP_ASIDE))
 		{
+			/* The last round; with the extension gone it gives its memory back. */
 			nb_worker_draining = true;
 			for (int i = 0; i < njobs; i++)
 				(void) run_job(jobs[i], false, context, &wait);
 			pgstat_report_stat(true);
-			worker_leave(NB_RESULT_ASIDE);
+			worker_leave(gone ? NB_RESULT_ABSENT : NB_RESULT_ASIDE);
 		}
-		if ((requests & NB_REQUEST_LOOK) && !extension_exists())
-			worker_leave(NB_RESULT_ABSENT);
 
 		debug_point("worker_run");
 

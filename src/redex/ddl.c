@@ -30,6 +30,7 @@
 #include "storage/lmgr.h"
 #include "storage/procarray.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -143,18 +144,34 @@ create_log_objects(const char *name, const LogOptions *options, const char *back
 	SPI_finish();
 }
 
-/* Run the statements between these two as the bootstrap superuser. */
-static void
-begin_as_superuser(Oid *user, int *context)
+/* What begin_as_superuser() changes and end_as_superuser() restores; errors restore it, too. */
+typedef struct SavedUser
 {
-	GetUserIdAndSecContext(user, context);
-	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, *context | SECURITY_LOCAL_USERID_CHANGE);
+	Oid			user;
+	int			context;
+	int			guc_level;
+} SavedUser;
+
+/*
+ * Run the statements between these two as the bootstrap superuser, with a
+ * search path on which nobody else can put an operator.
+ */
+static void
+begin_as_superuser(SavedUser *saved)
+{
+	GetUserIdAndSecContext(&saved->user, &saved->context);
+	saved->guc_level = NewGUCNestLevel();
+	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID,
+						   saved->context | SECURITY_LOCAL_USERID_CHANGE);
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
 }
 
 static void
-end_as_superuser(Oid user, int context)
+end_as_superuser(const SavedUser *saved)
 {
-	SetUserIdAndSecContext(user, context);
+	AtEOXact_GUC(false, saved->guc_level);
+	SetUserIdAndSecContext(saved->user, saved->context);
 }
 
 /*
@@ -168,8 +185,7 @@ netbus_create_log(PG_FUNCTION_ARGS)
 	bool if_not_exists = !PG_ARGISNULL(6) && PG_GETARG_BOOL(6);
 	char table[NAMEDATALEN];
 	LogOptions options;
-	Oid user;
-	int context;
+	SavedUser	saved;
 
 	nb_require_preload();
 	PreventCommandIfReadOnly("netbus.create_log()");
@@ -205,9 +221,9 @@ netbus_create_log(PG_FUNCTION_ARGS)
 		PG_RETURN_BOOL(false);
 	}
 
-	begin_as_superuser(&user, &context);
-	create_log_objects(name, &options, backpressure, GetUserNameFromId(user, false));
-	end_as_superuser(user, context);
+	begin_as_superuser(&saved);
+	create_log_objects(name, &options, backpressure, GetUserNameFromId(saved.user, false));
+	end_as_superuser(&saved);
 
 	/* Make the rings at once, so that a lack of shared memory shows here. */
 	nb_log_open(name, AccessShareLock, ACL_SELECT);
@@ -223,13 +239,12 @@ netbus_alter_log(PG_FUNCTION_ARGS)
 	char *value = text_arg(fcinfo, 2, "value", true);
 	Oid relid = open_owned_log(name, ShareUpdateExclusiveLock, false);
 	LogOptions options;
-	Oid user;
-	int context;
+	SavedUser	saved;
 
 	PreventCommandIfReadOnly("netbus.alter_log()");
 	catalog_get_log(relid, &options);
 
-	begin_as_superuser(&user, &context);
+	begin_as_superuser(&saved);
 	SPI_connect();
 	if (strcmp(option, "ring_size") == 0)
 		execute("UPDATE netbus.catalog_log SET ring_size = " UINT64_FORMAT
@@ -248,7 +263,7 @@ netbus_alter_log(PG_FUNCTION_ARGS)
 				 errmsg("option \"%s\" of a log cannot be altered or does not exist", option),
 				 errhint("Options that can be altered are \"ring_size\", \"backpressure\".")));
 	SPI_finish();
-	end_as_superuser(user, context);
+	end_as_superuser(&saved);
 
 	CacheInvalidateRelcacheByRelid(relid);
 	PG_RETURN_BOOL(true);
@@ -361,7 +376,9 @@ netbus_stat_log(PG_FUNCTION_ARGS)
 
 		if (list[i].key.database != MyDatabaseId)
 			continue;
-		LockRelationOid(list[i].key.relid, AccessShareLock);
+		/* One that is just being created, dropped or rewritten is left out: a view must not wait. */
+		if (!ConditionalLockRelationOid(list[i].key.relid, AccessShareLock))
+			continue;
 		log = log_by_relid(list[i].key.relid);
 		for (int shard = 0; log && shard < log->options.shards; shard++)
 			put_ring_stat(rsinfo, log, shard);

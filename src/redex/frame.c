@@ -25,7 +25,8 @@
  * it from fields that are.  The padding behind the bodies is not either; it
  * has to be zero, and as it is the checksum that vouches for every byte,
  * non-zero padding is reported as a wrong checksum.  So one flipped bit in a
- * data frame is always found, unless it turns one valid state into another.
+ * frame is always found, unless it turns one valid state into another or lies
+ * in a pad, which has no checksum; no bit turns one kind into another.
  *
  *-------------------------------------------------------------------------
  */
@@ -175,7 +176,8 @@ frame_check(const void *data, size_t len, bool verify)
 
 	if (start.version != FRAME_VERSION)
 		return FRAME_ERR_VERSION;
-	if (start.kind < FRAME_DATA || start.kind > FRAME_STUB)
+	if (start.kind != FRAME_DATA && start.kind != FRAME_PAD && start.kind != FRAME_SEAL &&
+		start.kind != FRAME_STUB)
 		return FRAME_ERR_KIND;
 	if ((start.flags & ~FRAME_ALL_FLAGS) != 0)
 		return FRAME_ERR_FLAGS;

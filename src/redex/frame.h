@@ -16,13 +16,14 @@
  * every body starts with a u16 key length (FRAME_NO_KEY: none) and the key's
  * bytes; the payload is the rest.  All integers are little-endian in memory
  * order; a frame starts on an 8-byte boundary and its length is a multiple
- * of 8.
+ * of 8.  The padding behind the bodies is zero: whoever writes a frame must zero
+ * it, since the checksum does not cover it and frame_check() tests it instead.
  *
  * A stub stands for events whose bytes are not at this place: it has a count
  * and a base seq but neither offsets nor bodies (in a ring: the events are to
  * be found in the log's table, or were evicted before they got here).  A pad
  * fills the end of a ring, because a frame never wraps; it has no events and
- * only its first 16 bytes are meaningful, since 8 bytes may be all there is.
+ * only its first 8 bytes are meaningful, since they may be all there is.
  * A seal is an empty frame that carries a stable seq past a hole.
  *
  * The checksum covers everything but the word that changes when the frame
@@ -65,12 +66,13 @@ typedef enum FrameState
 	FRAME_ABORTED = 3, /* never to be seen */
 } FrameState;
 
+/* No two of them differ in one bit only. */
 typedef enum FrameKind
 {
 	FRAME_DATA = 1,
 	FRAME_PAD = 2,
-	FRAME_SEAL = 3,
-	FRAME_STUB = 4,
+	FRAME_SEAL = 4,
+	FRAME_STUB = 7,
 } FrameKind;
 
 #define FRAME_KEYS      0x0001 /* bodies start with a key */

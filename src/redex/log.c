@@ -27,6 +27,7 @@
 #include "access/xlog.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_database.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
 #include "storage/ipc.h"
@@ -50,6 +51,7 @@ int nb_log_pins = 0;
 
 static HTAB *logs = NULL;        /* NbLog by relid */
 static bool stale_logs = false;  /* some may belong to dropped tables */
+static bool database_dropped = false;	/* by this transaction */
 static bool ddl_in_xact = false; /* a log was created or dropped */
 static object_access_hook_type prev_object_access_hook = NULL;
 
@@ -123,11 +125,8 @@ adopt_segment(NbLog *log, dsm_segment *segment)
 	log->shared = dsm_segment_address(segment);
 	pg_atomic_fetch_add_u32(&log->shared->attached, 1);
 	on_dsm_detach(segment, count_detach, PointerGetDatum(log->shared));
-	if (!log->hints)
-		log->hints =
-			MemoryContextAllocZero(TopMemoryContext, log->options.shards * sizeof(log->hints[0]));
-	else
-		memset(log->hints, 0, log->options.shards * sizeof(log->hints[0]));
+	log->local =
+		MemoryContextAllocZero(TopMemoryContext, log->options.shards * sizeof(LogLocal));
 }
 
 /* Let go of all that hangs on a log whose table is gone. */
@@ -138,9 +137,9 @@ forget_details(NbLog *log)
 
 	if (nb_log_forget_hook)
 		nb_log_forget_hook(log);
-	if (log->hints)
-		pfree(log->hints);
-	log->hints = NULL;
+	if (log->local)
+		pfree(log->local);
+	log->local = NULL;
 	log->segment = NULL;
 	log->shared = NULL;
 	if (segment)
@@ -196,7 +195,10 @@ create_rings(NbLog *log)
 	pg_atomic_init_u32(&shared->positioned, !RecoveryInProgress());
 	pg_atomic_init_u32(&shared->attached, 0);
 	for (int i = 0; i < options->shards; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
 		ring_init(log_ring(shared, i), options->ring_size, next_seq[i]);
+	}
 	pfree(next_seq);
 
 	memset(&entry, 0, sizeof(entry));
@@ -442,6 +444,8 @@ log_object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_
 	if (prev_object_access_hook)
 		prev_object_access_hook(access, class_id, object_id, sub_id, arg);
 
+	if (class_id == DatabaseRelationId && access == OAT_DROP)
+		database_dropped = true;
 	if (class_id != RelationRelationId || sub_id != 0)
 		return;
 	switch (access)
@@ -465,13 +469,17 @@ log_object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_
 
 /*
  * At the end of a transaction: if it created or dropped a log the worker reaps,
- * and pins of readers that an error has left behind go.
+ * and pins of readers that an error has left behind go.  Before the commit of
+ * DROP DATABASE we reap ourselves: there may be no worker left to do it.
  */
 static void
 log_xact_callback(XactEvent event, void *arg)
 {
+	if (event == XACT_EVENT_PRE_COMMIT && database_dropped)
+		registry_reap();		/* its files are gone already: no way back */
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT)
 		return;
+	database_dropped = false;
 	if (ddl_in_xact)
 	{
 		ddl_in_xact = false;

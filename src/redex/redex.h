@@ -76,6 +76,14 @@ typedef struct LogShared
 #define log_ring(shared, shard) \
 	((Ring *) ((char *) (shared) + (shared)->rings_off + (Size) (shard) * (shared)->ring_stride))
 
+/* What a process remembers of a shard. */
+typedef struct LogLocal
+{
+	RingMapped mapped;
+	uint64 read_seq; /* where reading stopped last: a seq, */
+	uint64 read_pos; /* and the position of what follows it */
+} LogLocal;
+
 /*
  * A log as this process knows it.  Valid until the next relcache invalidation
  * of its table; whoever keeps a pointer across statements compares
@@ -93,12 +101,7 @@ typedef struct NbLog
 	int pins;          /* readers and publishers in this transaction */
 	void *publisher;   /* of src/bus */
 
-	/* where reading stopped last, per shard: the position of the seq after it */
-	struct
-	{
-		uint64 after_seq;
-		uint64 pos;
-	} * hints;
+	LogLocal *local;   /* per shard */
 } NbLog;
 
 /* Counts changes in what this process knows of logs. */

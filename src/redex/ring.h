@@ -173,6 +173,31 @@ extern Size ring_shmem_size(uint64 size);
 extern void ring_init(Ring *ring, uint64 size, uint64 next_seq);
 
 /*
+ * What of a ring this process has mapped, by position: [from, to).  Private
+ * to the process; zero at first.
+ */
+typedef struct RingMapped
+{
+	uint64		from;
+	uint64		to;
+} RingMapped;
+
+extern void ring_map_slow(Ring *ring, RingMapped *mapped, uint64 pos, uint64 end);
+
+/*
+ * Before a claim of so many bytes: see to it that writing them causes no page
+ * faults.  A hint only, for claim_pos may have moved when the claim is made.
+ */
+static inline void
+ring_map(Ring *ring, RingMapped *mapped, uint64 bytes)
+{
+	uint64		pos = *(volatile uint64 *) &ring->claim_pos;
+
+	if (unlikely(pos + bytes > mapped->to) && mapped->to - mapped->from < ring->size)
+		ring_map_slow(ring, mapped, pos, pos + bytes);
+}
+
+/*
  * Claim seqs and bytes for frames[0..nframes), of which the first is preceded
  * by "skipped" events without bytes (counted as evicted once committed).
  * Evicts terms to make room.  Where unresolved claims leave too little, the
