@@ -14,6 +14,7 @@
 
 #include "bus/publisher.h"
 #include "bus/reader.h"
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
@@ -61,9 +62,12 @@ append(Publisher *publisher, bool transactional, const char *key, uint32 key_len
 {
 	if (publisher->log->options.format == LOG_FORMAT_JSONB)
 	{
-		char *text = pnstrdup(payload, payload_len);
-		Jsonb *jsonb = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
+		char *text;
+		Jsonb *jsonb;
 
+		pg_verifymbstr(payload, payload_len, false);
+		text = pnstrdup(payload, payload_len);
+		jsonb = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
 		publisher_append(publisher, transactional, key, key_len, VARDATA(jsonb),
 						 VARSIZE(jsonb) - VARHDRSZ);
 		pfree(jsonb);

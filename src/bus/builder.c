@@ -170,7 +170,7 @@ builder_grow(Builder *builder, const BuilderLimits *limits, uint64 body_len, boo
 			ERROR,
 			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 			 errmsg("event of %llu bytes does not fit into log \"%s\"",
-					(unsigned long long) body_len, limits->log),
+					(unsigned long long) body_len, limits->log->name),
 			 errdetail("A frame of this log has at most %u bytes, an eighth of its ring.",
 					   limits->max_frame),
 			 errhint("Raise the log's ring_size with netbus.alter_log() and restart the server.")));
@@ -189,10 +189,11 @@ builder_grow(Builder *builder, const BuilderLimits *limits, uint64 body_len, boo
 			uint64 bytes = builder->closed_bytes;
 
 			builder->closed_bytes -= chunk_frame_size(builder->last);
+			ring_reject(log_ring(limits->log->shared, builder->shard), 1);
 			ereport(
 				ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("transaction publishes more than log \"%s\" can take", limits->log),
+				 errmsg("transaction publishes more than log \"%s\" can take", limits->log->name),
 				 errdetail(
 					 "The events of a transaction may fill a quarter of a ring, %llu bytes; there are %llu bytes already.",
 					 (unsigned long long) limits->max_bytes, (unsigned long long) bytes),
@@ -358,12 +359,34 @@ copy_chunk(Ring *ring, const Chunk *chunk, const RingFrame *info, uint64 *pos, u
 }
 
 void
-builder_claim(Builder *builder, NbLog *log)
+builder_log_full(NbLog *log)
 {
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_INSUFFICIENT_RESOURCES), errmsg("log \"%s\" is full", log->name),
+		 errdetail(
+			 "A transaction that is still being committed keeps the oldest events of its ring."),
+		 errhint("Try again, or raise the log's ring_size.")));
+}
+
+void
+builder_prepare(Builder *builder, NbLog *log)
+{
+	uint64 last_seq = log_ring(log->shared, builder->shard)->next_seq + builder->appended;
+
+	if (unlikely(last_seq > log_ring(log->shared, builder->shard)->seq_limit))
+		nb_log_raise_bound(log, last_seq);
+}
+
+void
+builder_claim(Builder *builder, const BuilderLimits *limits)
+{
+	NbLog *log = limits->log;
 	Ring *ring = log_ring(log->shared, builder->shard);
 	RingFrame local[64];
 	RingFrame *frames = local;
 	RingGrant grant;
+	RingResult result;
 	uint64 skipped = builder->appended;
 	uint64 pos;
 	uint64 seq;
@@ -382,10 +405,13 @@ builder_claim(Builder *builder, NbLog *log)
 		skipped -= chunk->count;
 	}
 	ring_map(ring, &log->local[builder->shard].mapped,
-			 builder->closed_bytes + chunk_frame_size(builder->last));
+			 builder->closed_bytes + (builder->last ? chunk_frame_size(builder->last) : 0));
 	debug_point("claim");
-	while (ring_claim(ring, frames, n, skipped, &grant) == RING_SEQ_LIMIT)
-		nb_log_raise_bound(log, ring->next_seq + builder->appended);
+	while ((result = ring_claim(ring, frames, n, skipped, limits->keep_newest, &grant)) ==
+		   RING_SEQ_LIMIT)
+		builder_prepare(builder, log);
+	if (result == RING_FULL)
+		builder_log_full(log);
 	builder->claimed = true;
 
 	/* No error, no interrupt, no allocation from here to the last copy. */

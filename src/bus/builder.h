@@ -14,7 +14,8 @@
  *
  * Savepoints: the first event of a subtransaction records how far the builder
  * was (a mark).  Rolling back truncates to the mark; releasing hands the mark
- * to the parent, or drops it if the parent has an older one.
+ * to the parent, or drops it if the parent has an older one.  Chunks that were
+ * given up for newer ones do not come back when those are rolled back.
  *
  * Chunks come in two sizes and are kept from one transaction to the next, up
  * to netbus.publish_buffer, because the page faults of fresh memory cost more
@@ -75,7 +76,7 @@ typedef struct BuilderLimits
 	uint64 max_bytes; /* bytes of all frames: a quarter of the ring */
 	bool keep_newest; /* beyond that give up the oldest, else fail */
 	uint16 flags;     /* FRAME_JSONB or 0 */
-	const char *log;  /* name, for errors */
+	NbLog *log;
 } BuilderLimits;
 
 #define chunk_frame_size(chunk) frame_size((chunk)->count, (chunk)->body_len)
@@ -88,12 +89,18 @@ extern void builder_mark(Builder *builder, int level);
 extern void builder_end_level(Builder *builder, int level, bool commit);
 extern void builder_reset(Builder *builder);
 
+/* Raise the log's bound as far as builder_claim() will need it: may write WAL and wait. */
+extern void builder_prepare(Builder *builder, NbLog *log);
+
 /*
  * Claim room in the ring for everything in the builder, copy it there and empty
  * the builder of it.  Before, the log's bound is raised as needed, which may
  * fail; from the claim on nothing does.  Afterwards builder->claimed.
  */
-extern void builder_claim(Builder *builder, NbLog *log);
+extern void builder_claim(Builder *builder, const BuilderLimits *limits);
+
+/* The error of a log whose policy is "fail" and whose ring has no room. */
+extern void builder_log_full(NbLog *log);
 
 /* At the end of a transaction: give back memory beyond netbus.publish_buffer. */
 extern void builder_trim_memory(void);

@@ -29,6 +29,14 @@ CREATE FUNCTION netbus.publish_batch(log text, payloads jsonb, keys text[] DEFAU
 RETURNS integer LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'netbus_publish_batch_jsonb';
 CREATE FUNCTION netbus.publish_batch(log text, payloads text, keys text[] DEFAULT NULL, transactional boolean DEFAULT true)
 RETURNS integer LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'netbus_publish_batch_text';
+CREATE FUNCTION netbus.publish_batch(log text, payloads json[], keys text[] DEFAULT NULL, transactional boolean DEFAULT true)
+RETURNS integer LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'netbus_publish_batch_text_array';
+CREATE FUNCTION netbus.publish_batch(log text, payloads json, keys text[] DEFAULT NULL, transactional boolean DEFAULT true)
+RETURNS integer LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'netbus_publish_batch_text';
+COMMENT ON FUNCTION netbus.publish_batch(text, json[], text[], boolean) IS
+'Publish many events given as json: SELECT netbus.publish_batch(''orders'', array_agg(row_to_json(t))) FROM t';
+COMMENT ON FUNCTION netbus.publish_batch(text, json, text[], boolean) IS
+'Publish the elements of a JSON array given as json: SELECT netbus.publish_batch(''orders'', json_agg(t)) FROM t';
 COMMENT ON FUNCTION netbus.publish_batch(text, jsonb[], text[], boolean) IS
 'Publish many events: SELECT netbus.publish_batch(''orders'', ARRAY[''{"id": 1}'', ''{"id": 2}'']::jsonb[]). keys: one for each payload, null for none. Returns how many were accepted.';
 COMMENT ON FUNCTION netbus.publish_batch(text, text[], text[], boolean) IS
@@ -95,6 +103,7 @@ COMMENT ON FUNCTION netbus.head(text, integer) IS
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA netbus FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION netbus.publish(text, jsonb, text, boolean), netbus.publish(text, json, text, boolean),
 	netbus.publish(text, text, text, boolean), netbus.publish(text, bytea, text, boolean),
+	netbus.publish_batch(text, json[], text[], boolean), netbus.publish_batch(text, json, text[], boolean),
 	netbus.publish_batch(text, jsonb[], text[], boolean), netbus.publish_batch(text, text[], text[], boolean),
 	netbus.publish_batch(text, bytea[], text[], boolean), netbus.publish_batch(text, jsonb, text[], boolean),
 	netbus.publish_batch(text, text, text[], boolean), netbus.publish_lines(text, text, boolean),

@@ -67,50 +67,62 @@ null_argument(const char *name)
 }
 
 static pg_noinline Publisher *
-open_and_cache(FunctionCallInfo fcinfo, text *name)
+open_and_cache(FunctionCallInfo fcinfo, const char *name, Size len)
 {
 	PublishCache *cache = fcinfo->flinfo->fn_extra;
-	Publisher *publisher = publisher_open(text_to_cstring(name));
+	Publisher *publisher = publisher_open(pnstrdup(name, len));
 
 	if (!cache)
 		cache = fcinfo->flinfo->fn_extra =
 			MemoryContextAlloc(fcinfo->flinfo->fn_mcxt, sizeof(PublishCache));
 	cache->publisher = publisher;
 	cache->generation = nb_log_generation;
-	cache->name_len = VARSIZE_ANY_EXHDR(name);
-	memcpy(cache->name, VARDATA_ANY(name), cache->name_len);
+	cache->name_len = len;
+	memcpy(cache->name, name, len);
 	return publisher;
 }
 
-/* The publisher for argument 0, ready for this transaction and user. */
+/* The publisher of a log, ready for this transaction and user; from fn_extra if it is the same. */
+static inline Publisher *
+cached_publisher(FunctionCallInfo fcinfo, const char *name, Size len)
+{
+	PublishCache *cache = fcinfo->flinfo->fn_extra;
+
+	if (likely(cache && cache->generation == nb_log_generation && cache->name_len == len &&
+			   memcmp(cache->name, name, len) == 0 && publisher_ready(cache->publisher)))
+		return cache->publisher;
+	return open_and_cache(fcinfo, name, len);
+}
+
+/* That for argument 0. */
 static inline Publisher *
 publisher_arg(FunctionCallInfo fcinfo)
 {
-	PublishCache *cache = fcinfo->flinfo->fn_extra;
 	text *name;
 
 	if (unlikely(PG_ARGISNULL(0)))
 		null_argument("log");
 	name = PG_GETARG_TEXT_PP(0);
-	if (likely(cache && cache->generation == nb_log_generation &&
-			   cache->name_len == VARSIZE_ANY_EXHDR(name) &&
-			   memcmp(cache->name, VARDATA_ANY(name), cache->name_len) == 0 &&
-			   publisher_ready(cache->publisher)))
-		return cache->publisher;
-	return open_and_cache(fcinfo, name);
+	return cached_publisher(fcinfo, VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
 }
 
 static pg_noinline void
-wrong_format(const Publisher *publisher, PayloadKind kind)
+wrong_format(FunctionCallInfo fcinfo, const Publisher *publisher)
 {
 	const char *log = publisher->log->name;
 
 	if (publisher->log->options.format == LOG_FORMAT_BYTEA)
-		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
-						errmsg("log \"%s\" takes bytea, not %s", log,
-							   kind == PAYLOAD_JSONB ? "jsonb" : "text"),
-						errhint("Cast the payload to bytea, or use convert_to(payload%s, 'UTF8').",
-								kind == PAYLOAD_JSONB ? "::text" : "")));
+	{
+		Oid type = get_fn_expr_argtype(fcinfo->flinfo, 1);
+		bool is_text = type == TEXTOID || type == TEXTARRAYOID;
+
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("log \"%s\" takes bytea, not %s", log,
+						OidIsValid(type) ? format_type_be(type) : "text"),
+				 is_text ? errhint("Cast to bytea, or use convert_to(payload, 'UTF8').")
+						 : errhint("Convert the payload: convert_to(payload::text, 'UTF8').")));
+	}
 	ereport(ERROR,
 			(errcode(ERRCODE_DATATYPE_MISMATCH), errmsg("log \"%s\" takes jsonb, not bytea", log),
 			 errhint("Convert the payload: convert_from(payload, 'UTF8')::jsonb.")));
@@ -118,10 +130,10 @@ wrong_format(const Publisher *publisher, PayloadKind kind)
 
 /* Does a payload of that kind go into the log, perhaps after parsing? */
 static inline void
-check_format(const Publisher *publisher, PayloadKind kind)
+check_format(FunctionCallInfo fcinfo, const Publisher *publisher, PayloadKind kind)
 {
 	if (unlikely((publisher->log->options.format == LOG_FORMAT_BYTEA) != (kind == PAYLOAD_BYTEA)))
-		wrong_format(publisher, kind);
+		wrong_format(fcinfo, publisher);
 }
 
 static inline bool
@@ -162,7 +174,7 @@ publish_varlena(FunctionCallInfo fcinfo, PayloadKind kind)
 
 	if (unlikely(PG_ARGISNULL(1)))
 		null_argument("payload");
-	check_format(publisher, kind);
+	check_format(fcinfo, publisher, kind);
 	payload = PG_DETOAST_DATUM_PACKED(PG_GETARG_DATUM(1));
 	if (!PG_ARGISNULL(2))
 		key = PG_GETARG_TEXT_PP(2);
@@ -207,7 +219,7 @@ netbus_publish_text(PG_FUNCTION_ARGS)
 
 	if (PG_ARGISNULL(1))
 		null_argument("payload");
-	check_format(publisher, PAYLOAD_TEXT);
+	check_format(fcinfo, publisher, PAYLOAD_TEXT);
 	payload = PG_GETARG_TEXT_PP(1);
 	if (!PG_ARGISNULL(2))
 		key = PG_GETARG_TEXT_PP(2);
@@ -259,7 +271,8 @@ begin_keys(KeyWalk *keys, FunctionCallInfo fcinfo, int n, int payloads)
 	count = array_length_1(keys->array, "keys");
 	if (count != payloads)
 		ereport(ERROR, (errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
-						errmsg("%d keys for %d payloads", count, payloads),
+						errmsg("number of keys (%d) does not match number of payloads (%d)", count,
+							   payloads),
 						errhint("Pass one key for each payload, null for none.")));
 }
 
@@ -315,18 +328,22 @@ publish_array(FunctionCallInfo fcinfo, PayloadKind kind)
 	bits8 *nulls;
 	const char *data;
 	KeyWalk keys;
+	Builder *keyless = NULL; /* where all of them go if there are no keys */
+	int level = publisher_level(transactional);
 	MemoryContext context = NULL;
 	ErrorContextCallback where;
 	int i;
 
 	if (PG_ARGISNULL(1))
 		null_argument("payloads");
-	check_format(publisher, kind);
+	check_format(fcinfo, publisher, kind);
 	array = PG_GETARG_ARRAYTYPE_P(1);
 	count = array_length_1(array, "payloads");
 	nulls = ARR_NULLBITMAP(array);
 	data = ARR_DATA_PTR(array);
 	begin_keys(&keys, fcinfo, 2, count);
+	if (!keys.array)
+		keyless = publisher_builder(publisher, transactional, publisher_shard(publisher, NULL, 0));
 	if (kind == PAYLOAD_TEXT)
 		context = parse_context();
 
@@ -341,7 +358,8 @@ publish_array(FunctionCallInfo fcinfo, PayloadKind kind)
 		uint32 key_len;
 
 		if (unlikely(element_is_null(nulls, i - 1)))
-			null_argument("payloads[...]");
+			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+							errmsg("argument \"payloads\" must not contain nulls")));
 		payload = next_element(&data);
 		key = next_key(&keys, &key_len);
 		if (kind == PAYLOAD_TEXT)
@@ -352,8 +370,12 @@ publish_array(FunctionCallInfo fcinfo, PayloadKind kind)
 				(struct varlena *) parse_json(VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload));
 			MemoryContextSwitchTo(old);
 		}
-		publisher_append(publisher, transactional, key, key_len, VARDATA_ANY(payload),
-						 VARSIZE_ANY_EXHDR(payload));
+		if (keyless)
+			publisher_append_to(publisher, keyless, level, NULL, 0, VARDATA_ANY(payload),
+								VARSIZE_ANY_EXHDR(payload));
+		else
+			publisher_append(publisher, transactional, key, key_len, VARDATA_ANY(payload),
+							 VARSIZE_ANY_EXHDR(payload));
 		if (kind == PAYLOAD_TEXT)
 			MemoryContextReset(context);
 	}
@@ -394,7 +416,7 @@ publish_json_array(FunctionCallInfo fcinfo, Publisher *publisher, Jsonb *jsonb)
 	MemoryContext context;
 	int count;
 
-	check_format(publisher, PAYLOAD_JSONB);
+	check_format(fcinfo, publisher, PAYLOAD_JSONB);
 	if (!JB_ROOT_IS_ARRAY(jsonb) || JB_ROOT_IS_SCALAR(jsonb))
 		ereport(
 			ERROR,
@@ -464,7 +486,7 @@ netbus_publish_batch_text(PG_FUNCTION_ARGS)
 	where.arg = payloads;
 	where.previous = error_context_stack;
 	error_context_stack = &where;
-	check_format(publisher, PAYLOAD_TEXT);
+	check_format(fcinfo, publisher, PAYLOAD_TEXT);
 	jsonb = parse_json(VARDATA_ANY(payloads), VARSIZE_ANY_EXHDR(payloads));
 	error_context_stack = where.previous;
 	return publish_json_array(fcinfo, publisher, jsonb);
@@ -476,6 +498,15 @@ static void
 line_error_callback(void *arg)
 {
 	errcontext("line %llu of publish_lines()", (unsigned long long) *(uint64 *) arg);
+}
+
+static bool
+is_blank(const char *line, Size len)
+{
+	for (Size i = 0; i < len; i++)
+		if (line[i] != ' ' && line[i] != '\t')
+			return false;
+	return true;
 }
 
 /* publish_lines(): one event a line; blank lines are none. */
@@ -496,7 +527,7 @@ publish_lines(FunctionCallInfo fcinfo, PayloadKind kind)
 	if (PG_ARGISNULL(1))
 		null_argument("lines");
 	if (!jsonb)
-		check_format(publisher, kind);
+		check_format(fcinfo, publisher, kind);
 	lines = PG_DETOAST_DATUM_PACKED(PG_GETARG_DATUM(1));
 	at = VARDATA_ANY(lines);
 	end = at + VARSIZE_ANY_EXHDR(lines);
@@ -526,7 +557,7 @@ publish_lines(FunctionCallInfo fcinfo, PayloadKind kind)
 			continue;
 		if (!jsonb)
 			publisher_append(publisher, transactional, NULL, 0, payload, len);
-		else if (strspn(payload, " \t") < len)
+		else if (!is_blank(payload, len))
 		{
 			MemoryContext old = MemoryContextSwitchTo(context);
 			Jsonb *parsed = parse_json(payload, len);
@@ -640,7 +671,7 @@ netbus_publish_row(PG_FUNCTION_ARGS)
 	append_row(&json, desc, TRIGGER_FIRED_BY_INSERT(data->tg_event) ? NULL : data->tg_trigtuple);
 	appendStringInfoChar(&json, '}');
 
-	publisher = publisher_open(trigger->tgargs[0]);
+	publisher = cached_publisher(fcinfo, trigger->tgargs[0], strlen(trigger->tgargs[0]));
 	if (publisher->log->options.format == LOG_FORMAT_BYTEA)
 		publisher_append(publisher, true, key, key ? strlen(key) : 0, json.data, json.len);
 	else

@@ -62,7 +62,7 @@ publisher_of(NbLog *log)
 	limits->max_bytes = ring->size / 4;
 	limits->keep_newest = log->options.backpressure == LOG_DROP_OLDEST;
 	limits->flags = log->options.format == LOG_FORMAT_JSONB ? FRAME_JSONB : 0;
-	limits->log = log->name;
+	limits->log = log;
 	return publisher;
 }
 
@@ -96,6 +96,7 @@ publisher_open(const char *log_name)
 	Oid user;
 
 	PreventCommandIfReadOnly("netbus.publish()");
+	PreventCommandIfParallelMode("netbus.publish()");
 	GetUserIdAndSecContext(&user, &context);
 	if (context & SECURITY_RESTRICTED_OPERATION)
 		ereport(ERROR,
@@ -111,6 +112,10 @@ publisher_open(const char *log_name)
 	log = nb_log_open(log_name, RowExclusiveLock, ACL_INSERT);
 	publisher = publisher_of(log);
 	publisher->user = user;
+
+	/* The first since the server's start: better wait for WAL here than while committing. */
+	if (unlikely(pg_atomic_read_u64(&log->shared->bound) == 0))
+		nb_log_raise_bound(log, 1);
 	if (!publisher->enlisted)
 	{
 		publisher->lock_level = GetCurrentTransactionNestLevel();
@@ -172,6 +177,7 @@ publisher_append_small(Publisher *publisher, int shard, const char *key, uint32 
 	uint32 length = frame_size(1, body_len);
 	char *body;
 	uint64 hash;
+	RingResult result;
 
 	frame.header.flags = publisher->limits.flags | (key ? FRAME_KEYS : 0);
 	frame.header.count = 1;
@@ -192,17 +198,20 @@ publisher_append_small(Publisher *publisher, int shard, const char *key, uint32 
 	hash = frame_hash_offsets(frame_offsets(&frame.header), 1, frame_hash_bodies(body, body_len));
 
 	ring_map(ring, &publisher->log->local[shard].mapped, length);
-	while (ring_append_small(ring, &frame.header, length, hash) == RING_SEQ_LIMIT)
+	while ((result = ring_append_small(ring, &frame.header, length, hash,
+									   publisher->limits.keep_newest)) == RING_SEQ_LIMIT)
 		nb_log_raise_bound(publisher->log, ring->next_seq + 1);
+	if (result == RING_FULL)
+		builder_log_full(publisher->log);
 }
 
 int
 publisher_append_fixed(Publisher *publisher, bool transactional, const char *payloads,
 					   uint32 payload_len, int n)
 {
-	int shard = publisher_shard(publisher, NULL, 0);
-	Builder *builder = &(transactional ? publisher->builders : publisher->immediate)[shard];
-	int level = transactional ? GetCurrentTransactionNestLevel() : 1;
+	Builder *builder =
+		publisher_builder(publisher, transactional, publisher_shard(publisher, NULL, 0));
+	int level = publisher_level(transactional);
 	Chunk *chunk;
 	uint64 room;
 
@@ -255,18 +264,27 @@ publisher_flush_immediate(Publisher *publisher)
 	{
 		if (builder != &publisher->immediate[builder->shard] || builder->appended == 0)
 			continue;
-		builder_claim(builder, publisher->log);
+		builder_claim(builder, &publisher->limits);
 		builder->claimed = false;
 		ring_resolve(log_ring(publisher->log->shared, builder->shard), true);
 	}
 	reset_dirty(publisher, true);
 }
 
-/* Claim everything that the transaction publishes.  May fail. */
+/*
+ * Claim everything that the transaction publishes.  May fail.  What may have
+ * to wait comes first, so that no claim of ours is pending meanwhile.
+ */
 static void
 claim_all(void)
 {
-	precommit_done = true;
+	for (Publisher *publisher = enlisted; publisher; publisher = publisher->next)
+	{
+		if (!publisher->dirty || !nb_log_exists(publisher->log))
+			continue;
+		for (Builder *builder = publisher->dirty; builder; builder = builder->next)
+			builder_prepare(builder, publisher->log);
+	}
 	for (Publisher *publisher = enlisted; publisher; publisher = publisher->next)
 	{
 		publisher->enlisted = false;
@@ -274,9 +292,10 @@ claim_all(void)
 			continue;
 		for (Builder *builder = publisher->dirty; builder; builder = builder->next)
 			if (builder->appended > 0)
-				builder_claim(builder, publisher->log);
+				builder_claim(builder, &publisher->limits);
 	}
-	debug_point("claimed");
+	if (enlisted)
+		debug_point("claimed");
 }
 
 /* Resolve what was claimed, and forget the rest.  Cannot fail. */
@@ -299,7 +318,6 @@ resolve_all(bool commit)
 		nb_log_unpin(publisher->log);
 		enlisted = publisher->next;
 	}
-	precommit_done = false;
 	builder_trim_memory();
 }
 
@@ -309,8 +327,8 @@ bus_xact_callback(XactEvent event, void *arg)
 	switch (event)
 	{
 		case XACT_EVENT_PRE_COMMIT:
-			if (enlisted)
-				claim_all();
+			precommit_done = true;
+			claim_all();
 			break;
 		case XACT_EVENT_COMMIT:
 			debug_point_noerror("commit");

@@ -71,17 +71,10 @@ publisher_ready(const Publisher *publisher)
 static inline int
 publisher_shard(Publisher *publisher, const char *key, uint32 key_len)
 {
-	uint32 shards = publisher->log->options.shards;
-
-	if (shards == 1)
+	if (publisher->log->options.shards == 1)
 		return 0;
 	if (key)
-	{
-		/* Multiply-shift: the hash scaled to 0 .. shards - 1. */
-		uint64 high = nb_hash64(key, key_len, 0) >> 32;
-
-		return (high * shards) >> 32;
-	}
+		return nb_log_shard_of_key(publisher->log, key, key_len);
 	if (unlikely(publisher->keyless_shard < 0))
 		publisher_choose_shard(publisher);
 	return publisher->keyless_shard;
@@ -98,25 +91,44 @@ publisher_list(Publisher *publisher, Builder *builder)
 	}
 }
 
-/*
- * Append one event of a log's own format.  With transactional it waits for the
- * commit; without, for publisher_flush_immediate().
- */
+/* The builder of a shard for events that wait for the commit, or for publisher_flush_immediate(). */
+static inline Builder *
+publisher_builder(Publisher *publisher, bool transactional, int shard)
+{
+	Builder *builder = &(transactional ? publisher->builders : publisher->immediate)[shard];
+
+	publisher_list(publisher, builder);
+	return builder;
+}
+
+/* The level at which builder_append() is told that an event is. */
+static inline int
+publisher_level(bool transactional)
+{
+	return transactional ? GetCurrentTransactionNestLevel() : 1;
+}
+
+/* Append one event of a log's own format to a builder of publisher_builder(). */
+static inline void
+publisher_append_to(Publisher *publisher, Builder *builder, int level, const char *key,
+					uint32 key_len, const void *payload, uint32 payload_len)
+{
+	if (unlikely(payload_len > (uint64) nb_max_event_size * 1024))
+		publisher_too_large(payload_len);
+	if (unlikely(key_len > FRAME_MAX_KEY))
+		publisher_check_key(key_len);
+	builder_append(builder, &publisher->limits, level, key, key_len, payload, payload_len);
+}
+
+/* Likewise, choosing the builder by the key. */
 static inline void
 publisher_append(Publisher *publisher, bool transactional, const char *key, uint32 key_len,
 				 const void *payload, uint32 payload_len)
 {
 	int shard = publisher_shard(publisher, key, key_len);
-	Builder *builder = &(transactional ? publisher->builders : publisher->immediate)[shard];
 
-	if (unlikely(payload_len > (uint64) nb_max_event_size * 1024))
-		publisher_too_large(payload_len);
-	if (unlikely(key_len > FRAME_MAX_KEY))
-		publisher_check_key(key_len);
-	publisher_list(publisher, builder);
-	builder_append(builder, &publisher->limits,
-				   transactional ? GetCurrentTransactionNestLevel() : 1, key, key_len, payload,
-				   payload_len);
+	publisher_append_to(publisher, publisher_builder(publisher, transactional, shard),
+						publisher_level(transactional), key, key_len, payload, payload_len);
 }
 
 /*

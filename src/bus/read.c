@@ -76,7 +76,8 @@ required_int8(FunctionCallInfo fcinfo, int n, const char *name)
 
 /* The shard to read: as given, or the key's, or the only one. */
 static int
-choose_shard(FunctionCallInfo fcinfo, NbLog *log, int shard_arg, const char *key, uint32 key_len)
+choose_shard(FunctionCallInfo fcinfo, NbLog *log, int shard_arg, bool takes_key, const char *key,
+			 uint32 key_len)
 {
 	if (!PG_ARGISNULL(shard_arg))
 	{
@@ -85,18 +86,21 @@ choose_shard(FunctionCallInfo fcinfo, NbLog *log, int shard_arg, const char *key
 		if (shard < 0 || shard >= log->options.shards)
 			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 							errmsg("log \"%s\" has no shard %d", log->name, shard),
-							errhint("Its shards are 0 to %d.", log->options.shards - 1)));
+							log->options.shards == 1
+								? errhint("Its only shard is 0.")
+								: errhint("Its shards are 0 to %d.", log->options.shards - 1)));
 		return shard;
 	}
 	if (log->options.shards == 1)
 		return 0;
 	if (key)
-		return ((nb_hash64(key, key_len, 0) >> 32) * (uint32) log->options.shards) >> 32;
+		return nb_log_shard_of_key(log, key, key_len);
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("log \"%s\" has %d shards: say which to read", log->name, log->options.shards),
-			 errhint("Pass shard => 0 to %d, or key => to read the events of a key.",
-					 log->options.shards - 1)));
+			 takes_key ? errhint("Pass shard => 0 to %d, or key => to read the events of a key.",
+								 log->options.shards - 1)
+					   : errhint("Pass shard => 0 to %d.", log->options.shards - 1)));
 }
 
 /* A header for rows with or without a key, for form_row() to copy. */
@@ -117,10 +121,30 @@ make_header(TupleDesc desc, bool keyed, char *header)
 	pfree(empty);
 }
 
+#define HINT_RAW "Use netbus.read_raw(), netbus.tail_raw() or netbus.get_raw() to read bytes."
+
+/* Which event it was whose bytes are no JSON. */
+typedef struct EventName
+{
+	const char *log;
+	uint64 seq;
+} EventName;
+
+static void
+json_error_callback(void *arg)
+{
+	EventName *name = arg;
+
+	errcontext("event %llu of log \"%s\"", (unsigned long long) name->seq, name->log);
+	errhint(HINT_RAW);
+}
+
 /* Payload in the form that the caller wants, where it is not the stored one. */
 static struct varlena *
 convert_payload(const ReaderEvent *event, bool raw, const char *log)
 {
+	EventName name = {log, event->seq};
+	ErrorContextCallback where;
 	struct varlena *value;
 	char *text;
 
@@ -138,13 +162,17 @@ convert_payload(const ReaderEvent *event, bool raw, const char *log)
 	text = pnstrdup(event->event.payload, event->event.payload_len);
 	if (strlen(text) != event->event.payload_len ||
 		!pg_verifymbstr(text, event->event.payload_len, true))
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
-			 errmsg("event %llu of log \"%s\" is not text", (unsigned long long) event->seq, log),
-			 errhint(
-				 "Use netbus.read_raw(), netbus.tail_raw() or netbus.get_raw() to read bytes.")));
-	return (struct varlena *) DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
+						errmsg("event %llu of log \"%s\" is not text",
+							   (unsigned long long) event->seq, log),
+						errhint(HINT_RAW)));
+	where.callback = json_error_callback;
+	where.arg = &name;
+	where.previous = error_context_stack;
+	error_context_stack = &where;
+	value = (struct varlena *) DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
+	error_context_stack = where.previous;
+	return value;
 }
 
 /* The row of an event, as a composite datum. */
@@ -225,7 +253,7 @@ begin_read(FunctionCallInfo fcinfo, bool raw, int shard_arg, int key_arg, uint64
 		key = text_to_cstring(PG_GETARG_TEXT_PP(key_arg));
 		key_len = strlen(key);
 	}
-	shard = choose_shard(fcinfo, log, shard_arg, key, key_len);
+	shard = choose_shard(fcinfo, log, shard_arg, key_arg >= 0, key, key_len);
 	state->raw = raw;
 	state->left = limit;
 	reader_open(&state->reader, log, shard, after_seq);
@@ -256,7 +284,7 @@ next_row(FunctionCallInfo fcinfo)
 			WARNING,
 			(errcode(ERRCODE_WARNING),
 			 errmsg(
-				 "log \"%s\" shard %d: %llu events after the given seq are not retained any more",
+				 "log \"%s\" shard %d: up to %llu of the events after the given seq are not retained any more",
 				 state->reader.log->name, state->reader.shard,
 				 (unsigned long long) state->reader.lost)));
 	UnregisterExprContextCallback(((ReturnSetInfo *) fcinfo->resultinfo)->econtext,
@@ -279,10 +307,12 @@ after_seq_arg(FunctionCallInfo fcinfo, int n)
 static uint64
 max_events_arg(FunctionCallInfo fcinfo, int n)
 {
-	if (PG_ARGISNULL(n) || PG_GETARG_INT32(n) < 0)
-		ereport(ERROR, (errcode(PG_ARGISNULL(n) ? ERRCODE_NULL_VALUE_NOT_ALLOWED
-												: ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("max_events must be zero or more")));
+	if (PG_ARGISNULL(n))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						errmsg("argument \"max_events\" must not be null")));
+	if (PG_GETARG_INT32(n) < 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("max_events must not be negative")));
 	return PG_GETARG_INT32(n);
 }
 
@@ -404,7 +434,7 @@ Datum
 netbus_head(PG_FUNCTION_ARGS)
 {
 	NbLog *log = nb_log_open(required_name(fcinfo), AccessShareLock, ACL_SELECT);
-	int shard = choose_shard(fcinfo, log, 1, NULL, 0);
+	int shard = choose_shard(fcinfo, log, 1, false, NULL, 0);
 
 	PG_RETURN_INT64(pg_atomic_read_u64(&log_ring(log->shared, shard)->stable_seq));
 }

@@ -1,5 +1,22 @@
 -- core: roles, and the state of the workers.
 
+-- The objects below trust what is in their schema, so nobody else may have put
+-- anything there.
+DO $$
+BEGIN
+	IF EXISTS (SELECT FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) n.nspowner
+			WHERE n.nspname OPERATOR(pg_catalog.=) 'netbus' AND r.rolname OPERATOR(pg_catalog.<>) current_user AND NOT r.rolsuper)
+		OR EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace OPERATOR(pg_catalog.=) 'netbus'::pg_catalog.regnamespace::pg_catalog.oid)
+		OR EXISTS (SELECT FROM pg_catalog.pg_proc WHERE pronamespace OPERATOR(pg_catalog.=) 'netbus'::pg_catalog.regnamespace::pg_catalog.oid)
+		OR EXISTS (SELECT FROM pg_catalog.pg_operator WHERE oprnamespace OPERATOR(pg_catalog.=) 'netbus'::pg_catalog.regnamespace::pg_catalog.oid)
+		OR EXISTS (SELECT FROM pg_catalog.pg_type WHERE typnamespace OPERATOR(pg_catalog.=) 'netbus'::pg_catalog.regnamespace::pg_catalog.oid)
+	THEN
+		RAISE EXCEPTION 'schema "netbus" exists and belongs to somebody else or is not empty'
+			USING ERRCODE = 'duplicate_schema', HINT = 'Drop or rename it before CREATE EXTENSION netbus.';
+	END IF;
+END
+$$;
+
 -- Roles belong to the server, not to the database: they may exist already, or
 -- come into being at this moment in another database.
 DO $$

@@ -387,7 +387,10 @@ static void
 worker_settings(void)
 {
 	static const char *const settings[][2] = {
+		{"role", "none"},
 		{"search_path", "pg_catalog, pg_temp"},
+		{"quote_all_identifiers", "off"},
+		{"default_tablespace", ""},
 		{"synchronous_commit", "local"},
 		{"statement_timeout", "0"},
 		{"lock_timeout", "0"},
@@ -440,13 +443,21 @@ worker_confirm(void)
 	nb_launcher_wake(); /* it may look into the next database now */
 }
 
+/* What a job is called for. */
+typedef enum JobCall
+{
+	JOB_RUN,
+	JOB_BUSY, /* *result: is it? */
+	JOB_SHUTDOWN
+} JobCall;
+
 /*
- * Run a job, or shut it down. An error ends the worker, except when the server
+ * Call a job; *result is what it returns. An error ends the worker, except when the server
  * is shutting down: then it must not cost the other jobs their last run, and
  * false tells that it happened.
  */
 static bool
-run_job(const NbWorkerJob *job, bool last, MemoryContext context, long *wait)
+run_job(const NbWorkerJob *job, JobCall call, MemoryContext context, long *result)
 {
 	volatile bool ok = true;
 
@@ -454,8 +465,10 @@ run_job(const NbWorkerJob *job, bool last, MemoryContext context, long *wait)
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		if (!last)
-			*wait = job->run();
+		if (call == JOB_RUN)
+			*result = job->run();
+		else if (call == JOB_BUSY)
+			*result = job->busy && job->busy();
 		else if (job->shutdown)
 			job->shutdown();
 		Assert(!IsTransactionState());
@@ -471,7 +484,7 @@ run_job(const NbWorkerJob *job, bool last, MemoryContext context, long *wait)
 		LWLockReleaseAll();
 		FlushErrorState();
 		RESUME_INTERRUPTS();
-		*wait = 0;
+		*result = 0;
 		ok = false;
 	}
 	PG_END_TRY();
@@ -486,7 +499,7 @@ worker_drain_and_leave(MemoryContext context)
 	bool failed[MAX_JOBS] = {false};
 	bool any_failed = false;
 	bool busy;
-	long unused;
+	long result;
 
 	nb_worker_draining = true;
 	do
@@ -498,11 +511,14 @@ worker_drain_and_leave(MemoryContext context)
 		/* First look, then run: nothing that was published may be left over. */
 		busy = false;
 		for (int i = 0; i < njobs; i++)
-			if (!failed[i] && jobs[i]->busy && jobs[i]->busy())
-				busy = true;
+			if (!failed[i])
+			{
+				failed[i] = !run_job(jobs[i], JOB_BUSY, context, &result);
+				busy |= result != 0;
+			}
 		for (int i = 0; i < njobs; i++)
 			if (!failed[i])
-				failed[i] = !run_job(jobs[i], false, context, &unused);
+				failed[i] = !run_job(jobs[i], JOB_RUN, context, &result);
 
 		/* Ends because the postmaster ends every session. */
 		if (busy)
@@ -513,7 +529,7 @@ worker_drain_and_leave(MemoryContext context)
 	for (int i = 0; i < njobs; i++)
 	{
 		if (!failed[i])
-			failed[i] = !run_job(jobs[i], true, context, &unused);
+			failed[i] = !run_job(jobs[i], JOB_SHUTDOWN, context, &result);
 		any_failed |= failed[i];
 	}
 	pgstat_report_stat(true);
@@ -557,7 +573,7 @@ worker_loop(void)
 			/* The last round; with the extension gone it gives its memory back. */
 			nb_worker_draining = true;
 			for (int i = 0; i < njobs; i++)
-				(void) run_job(jobs[i], false, context, &wait);
+				(void) run_job(jobs[i], JOB_RUN, context, &wait);
 			pgstat_report_stat(true);
 			worker_leave(gone ? NB_RESULT_ABSENT : NB_RESULT_ASIDE);
 		}
@@ -569,7 +585,7 @@ worker_loop(void)
 		{
 			if ((requests & NB_REQUEST_RUN) || due[i] <= now)
 			{
-				(void) run_job(jobs[i], false, context, &wait);
+				(void) run_job(jobs[i], JOB_RUN, context, &wait);
 				due[i] = wait < 0 ? PG_INT64_MAX : nb_monotonic_ms() + wait;
 			}
 			next = Min(next, due[i]);

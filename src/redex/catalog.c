@@ -44,6 +44,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
+#include "commands/extension.h"
 #include "commands/sequence.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -58,6 +59,7 @@
 #define SEQ_TLI_BITS 20
 #define SEQ_TLI_MASK ((UINT64CONST(1) << SEQ_TLI_BITS) - 1)
 #define SEQ_STEP     (UINT64CONST(16) << SEQ_TLI_BITS)
+#define SEQ_MAX      (UINT64CONST(1) << 62)
 #define SEQ_EPOCH    (UINT64CONST(1) << 40)
 
 /* Columns of netbus.catalog_log */
@@ -69,8 +71,7 @@ enum
 	COL_FORMAT,
 	COL_RING_SIZE,
 	COL_BACKPRESSURE,
-	COL_INCARNATION,
-	CATALOG_LOG_COLUMNS = COL_INCARNATION
+	COL_INCARNATION
 };
 
 Oid
@@ -79,13 +80,46 @@ catalog_namespace(void)
 	return get_namespace_oid(NB_SCHEMA, true);
 }
 
-/* One of our own tables; InvalidOid where the extension is (being) dropped. */
+/* A relation of our schema by name. */
 Oid
-catalog_table(const char *name)
+catalog_relation(const char *name)
 {
 	Oid nsp = catalog_namespace();
 
 	return OidIsValid(nsp) ? get_relname_relid(name, nsp) : InvalidOid;
+}
+
+/*
+ * One of our own tables.  Anybody may have a schema called netbus in a database
+ * without the extension, and our hooks run there, too: so it must be a member
+ * of the extension.  InvalidOid where that is missing or being dropped.
+ */
+Oid
+catalog_table(const char *name)
+{
+	Oid relid = catalog_relation(name);
+	Oid extension;
+
+	if (!OidIsValid(relid))
+		return InvalidOid;
+	extension = get_extension_oid(NB_EXTENSION, true);
+	if (!OidIsValid(extension) || getExtensionOfObject(RelationRelationId, relid) != extension)
+		return InvalidOid;
+	return relid;
+}
+
+/* A column that must be there and must not be null. */
+static Datum
+catalog_column(Relation rel, HeapTuple tuple, int column)
+{
+	bool isnull = true;
+	Datum value = 0;
+
+	if (column <= RelationGetNumberOfAttributes(rel))
+		value = heap_getattr(tuple, column, RelationGetDescr(rel), &isnull);
+	if (isnull)
+		elog(ERROR, "table \"%s\" has lost column %d", RelationGetRelationName(rel), column);
+	return value;
 }
 
 bool
@@ -134,18 +168,19 @@ catalog_get_log(Oid relid, LogOptions *options)
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
 	{
-		Datum values[CATALOG_LOG_COLUMNS];
-		bool nulls[CATALOG_LOG_COLUMNS];
+		Datum backpressure;
+		bool isnull;
 
-		heap_deform_tuple(tuple, RelationGetDescr(rel), values, nulls);
-		options->shards = DatumGetInt32(values[COL_SHARDS - 1]);
-		options->durability = option_durability(TextDatumGetCString(values[COL_DURABILITY - 1]));
-		options->format = option_format(TextDatumGetCString(values[COL_FORMAT - 1]));
-		options->ring_size = DatumGetInt64(values[COL_RING_SIZE - 1]);
+		options->shards = DatumGetInt32(catalog_column(rel, tuple, COL_SHARDS));
+		options->durability =
+			option_durability(TextDatumGetCString(catalog_column(rel, tuple, COL_DURABILITY)));
+		options->format =
+			option_format(TextDatumGetCString(catalog_column(rel, tuple, COL_FORMAT)));
+		options->ring_size = DatumGetInt64(catalog_column(rel, tuple, COL_RING_SIZE));
+		backpressure = heap_getattr(tuple, COL_BACKPRESSURE, RelationGetDescr(rel), &isnull);
 		options->backpressure = option_backpressure(
-			nulls[COL_BACKPRESSURE - 1] ? NULL : TextDatumGetCString(values[COL_BACKPRESSURE - 1]),
-			options->durability);
-		options->incarnation = DatumGetInt64(values[COL_INCARNATION - 1]);
+			isnull ? NULL : TextDatumGetCString(backpressure), options->durability);
+		options->incarnation = DatumGetInt64(catalog_column(rel, tuple, COL_INCARNATION));
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
@@ -179,6 +214,26 @@ catalog_forget_log(Oid relid)
 	}
 }
 
+/* What is wrong with the triggers of a log's table: it has the guard, enabled, and no other. */
+static const char *
+check_triggers(Relation rel)
+{
+	int count = rel->trigdesc ? rel->trigdesc->numtriggers : 0;
+	bool guarded = false;
+
+	for (int i = 0; i < count; i++)
+	{
+		Trigger *trigger = &rel->trigdesc->triggers[i];
+
+		if (trigger->tgisinternal)
+			return "It takes part in a foreign key.";
+		if (strcmp(trigger->tgname, "netbus_guard") != 0)
+			return "It has triggers of its own.";
+		guarded = trigger->tgenabled == TRIGGER_FIRES_ON_ORIGIN;
+	}
+	return guarded ? NULL : "Its trigger netbus_guard is missing or disabled.";
+}
+
 /*
  * Is the table still what create_log() made?  Frames are inserted below
  * triggers and constraints, so whatever would have to be checked or fired for
@@ -193,23 +248,21 @@ catalog_check_table(Oid relid, const char *name)
 
 	if (form->relkind != RELKIND_RELATION)
 		reason = "It is not a table.";
-	else if (!OidIsValid(form->reloftype) ||
-			 strcmp(format_type_be_qualified(form->reloftype), "netbus.frame") != 0)
+	else if (!OidIsValid(form->reloftype) || form->relnatts != 4 ||
+			 form->reloftype != GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
+												CStringGetDatum("frame"),
+												ObjectIdGetDatum(catalog_namespace())))
 		reason = "Its columns are not those of netbus.frame.";
 	else if (form->relrowsecurity || form->relforcerowsecurity)
 		reason = "It has row-level security.";
-	else if (form->relhasrules)
+	else if (rel->rd_rules && rel->rd_rules->numLocks > 0)
 		reason = "It has rules.";
 	else if (RelationGetDescr(rel)->constr && RelationGetDescr(rel)->constr->num_check > 0)
 		reason = "It has check constraints.";
 	else if (form->relpersistence != RELPERSISTENCE_PERMANENT)
 		reason = "It is unlogged.";
-	else if (rel->trigdesc)
-	{
-		for (int i = 0; i < rel->trigdesc->numtriggers; i++)
-			if (strcmp(rel->trigdesc->triggers[i].tgname, "netbus_guard") != 0)
-				reason = "It has triggers of its own.";
-	}
+	else
+		reason = check_triggers(rel);
 	if (!reason)
 	{
 		List *indexes = RelationGetIndexList(rel);
@@ -235,7 +288,7 @@ catalog_check_table(Oid relid, const char *name)
 						errhint("Undo the change, or create another log.")));
 }
 
-/* The sequence that bounds the log's seqs: the one its table owns. */
+/* The sequence that bounds the log's seqs: the one its table owns; InvalidOid if it was dropped. */
 Oid
 catalog_bound_sequence(Oid relid)
 {
@@ -282,14 +335,11 @@ saved_positions(NbLog *log, uint64 value, uint64 *next_seq)
 	scan = scan_log_rows(rel, log->relid);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
-		Datum values[4];
-		bool nulls[4];
-		int shard;
+		int shard = DatumGetInt32(catalog_column(rel, tuple, 2));
 
-		heap_deform_tuple(tuple, RelationGetDescr(rel), values, nulls);
-		shard = DatumGetInt32(values[1]);
-		if (DatumGetInt64(values[3]) == (int64) value && shard >= 0 && shard < log->options.shards)
-			next_seq[shard] = DatumGetInt64(values[2]);
+		if (DatumGetInt64(catalog_column(rel, tuple, 4)) == (int64) value && shard >= 0 &&
+			shard < log->options.shards)
+			next_seq[shard] = DatumGetInt64(catalog_column(rel, tuple, 3));
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
@@ -302,7 +352,7 @@ saved_positions(NbLog *log, uint64 value, uint64 *next_seq)
 void
 catalog_first_seqs(NbLog *log, uint64 *next_seq)
 {
-	uint64 value = sequence_value(log->bound_relid);
+	uint64 value = OidIsValid(log->bound_relid) ? sequence_value(log->bound_relid) : 0;
 	uint64 bound = value & ~SEQ_TLI_MASK;
 	uint64 first = bound + 1;
 
@@ -323,17 +373,24 @@ uint64
 catalog_raise_bound(NbLog *log, uint64 seq)
 {
 	uint64 former = sequence_value(log->bound_relid);
-	uint64 bound = (Max(seq, former) / SEQ_STEP + 1) * SEQ_STEP;
+	uint64 bound =
+		(Max(seq, Max(former, pg_atomic_read_u64(&log->shared->bound))) / SEQ_STEP + 1) * SEQ_STEP;
 	uint64 value = bound | (GetWALInsertionTimeLine() & SEQ_TLI_MASK);
 	Oid user;
 	int context;
+
+	if (bound >= SEQ_MAX)
+		ereport(ERROR, (errcode(ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED),
+						errmsg("seqs of log \"%s\" are used up", log->name),
+						errhint("Somebody has set the log's sequence \"%s\" to %llu.",
+								get_rel_name(log->bound_relid), (unsigned long long) former)));
 
 	/* The publisher has no right on the sequence, and needs none. */
 	GetUserIdAndSecContext(&user, &context);
 	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, context | SECURITY_LOCAL_USERID_CHANGE);
 	DirectFunctionCall2(setval_oid, ObjectIdGetDatum(log->bound_relid), Int64GetDatum(value));
 	SetUserIdAndSecContext(user, context);
-	XLogFlush(GetXLogInsertRecPtr());
+	XLogFlush(XactLastRecEnd); /* setval's record: nobody issues a seq above the old bound before */
 	return bound;
 }
 

@@ -24,6 +24,7 @@
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
 #include "commands/trigger.h"
+#include "common/hashfn.h"
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -82,6 +83,26 @@ execute(const char *format, ...)
 	pfree(sql.data);
 }
 
+static void
+check_owner(Oid relid, const char *name)
+{
+	if (!pg_class_ownercheck(relid, GetUserId()))
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("must be owner of log \"%s\"", name)));
+}
+
+/* What all of these functions refuse: a standby, a read-only transaction, and index or view code. */
+static void
+check_may_change(const char *function)
+{
+	nb_require_preload();
+	PreventCommandIfReadOnly(function);
+	if (InSecurityRestrictedOperation())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("cannot execute %s within a security-restricted operation", function)));
+}
+
 /* Lock the table of a log that the current user owns; error otherwise. */
 static Oid
 open_owned_log(const char *name, LOCKMODE lockmode, bool missing_ok)
@@ -94,17 +115,26 @@ open_owned_log(const char *name, LOCKMODE lockmode, bool missing_ok)
 	if (nb_log_name_valid(name))
 	{
 		snprintf(table, sizeof(table), LOG_TABLE_PREFIX "%s", name);
-		relid = catalog_table(table);
+		relid = catalog_relation(table);
 	}
-	if (OidIsValid(relid))
+	while (OidIsValid(relid))
 	{
-		if (!pg_class_ownercheck(relid, GetUserId()))
-			ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-							errmsg("must be owner of log \"%s\"", name)));
-		LockRelationOid(relid, lockmode);
-		if (catalog_get_log(relid, &options))
-			return relid;
+		Oid locked = relid;
+
+		check_owner(relid, name);
+		LockRelationOid(locked, lockmode);
+
+		/* Dropped or renamed while we waited?  Then look again. */
+		relid = catalog_relation(table);
+		if (relid == locked)
+		{
+			check_owner(relid, name);
+			break;
+		}
+		UnlockRelationOid(locked, lockmode);
 	}
+	if (OidIsValid(relid) && catalog_get_log(relid, &options))
+		return relid;
 	if (!missing_ok)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("log \"%s\" does not exist", name),
@@ -136,6 +166,9 @@ create_log_objects(const char *name, const LogOptions *options, const char *back
 	execute("CREATE SEQUENCE netbus.%s MINVALUE 0 START 0 OWNED BY netbus.log_%s.base_seq",
 			quote_identifier(bound), name);
 	execute("ALTER TABLE netbus.log_%s OWNER TO %s", name, quote_identifier(owner));
+	/* Against accidents: only netbus moves it. */
+	execute("REVOKE ALL ON SEQUENCE netbus.%s FROM %s", quote_identifier(bound),
+			quote_identifier(owner));
 	execute("INSERT INTO netbus.catalog_log"
 			" VALUES ('netbus.log_%s', %d, '%s', '%s', " UINT64_FORMAT ", %s, " INT64_FORMAT ")",
 			name, options->shards, durability_name(options->durability),
@@ -147,24 +180,29 @@ create_log_objects(const char *name, const LogOptions *options, const char *back
 /* What begin_as_superuser() changes and end_as_superuser() restores; errors restore it, too. */
 typedef struct SavedUser
 {
-	Oid			user;
-	int			context;
-	int			guc_level;
+	Oid user;
+	int context;
+	int guc_level;
 } SavedUser;
 
 /*
  * Run the statements between these two as the bootstrap superuser, with a
- * search path on which nobody else can put an operator.
+ * search path on which nobody else can put an operator, and without what else
+ * the caller has set that a CREATE TABLE heeds.
  */
 static void
 begin_as_superuser(SavedUser *saved)
 {
+	static const char *const settings[][2] = {{"search_path", "pg_catalog, pg_temp"},
+											  {"default_tablespace", ""},
+											  {"default_table_access_method", "heap"}};
+
 	GetUserIdAndSecContext(&saved->user, &saved->context);
 	saved->guc_level = NewGUCNestLevel();
-	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID,
-						   saved->context | SECURITY_LOCAL_USERID_CHANGE);
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
+	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, saved->context | SECURITY_LOCAL_USERID_CHANGE);
+	for (int i = 0; i < lengthof(settings); i++)
+		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
 }
 
 static void
@@ -185,10 +223,9 @@ netbus_create_log(PG_FUNCTION_ARGS)
 	bool if_not_exists = !PG_ARGISNULL(6) && PG_GETARG_BOOL(6);
 	char table[NAMEDATALEN];
 	LogOptions options;
-	SavedUser	saved;
+	SavedUser saved;
 
-	nb_require_preload();
-	PreventCommandIfReadOnly("netbus.create_log()");
+	check_may_change("netbus.create_log()");
 	if (!nb_log_name_valid(name))
 		ereport(
 			ERROR,
@@ -211,9 +248,20 @@ netbus_create_log(PG_FUNCTION_ARGS)
 	options.backpressure = option_backpressure(backpressure, options.durability);
 	options.incarnation = nb_now_us();
 
+	/* Whoever creates a log of the same name waits for us, to learn whether it exists. */
+	LockDatabaseObject(catalog_table("catalog_log"),
+					   hash_bytes((unsigned char *) name, strlen(name)), 0, ExclusiveLock);
+
 	snprintf(table, sizeof(table), LOG_TABLE_PREFIX "%s", name);
-	if (OidIsValid(catalog_table(table)))
+	if (OidIsValid(catalog_relation(table)))
 	{
+		LogOptions existing;
+
+		if (!catalog_get_log(catalog_relation(table), &existing))
+			ereport(ERROR,
+					(errcode(ERRCODE_DUPLICATE_TABLE),
+					 errmsg("relation \"%s.%s\" exists but is not a log", NB_SCHEMA, table),
+					 errhint("Drop it first, for instance if it was restored without its data.")));
 		if (!if_not_exists)
 			ereport(ERROR,
 					(errcode(ERRCODE_DUPLICATE_OBJECT), errmsg("log \"%s\" already exists", name)));
@@ -237,11 +285,12 @@ netbus_alter_log(PG_FUNCTION_ARGS)
 	char *name = text_arg(fcinfo, 0, "log", false);
 	char *option = text_arg(fcinfo, 1, "option", false);
 	char *value = text_arg(fcinfo, 2, "value", true);
-	Oid relid = open_owned_log(name, ShareUpdateExclusiveLock, false);
+	Oid relid;
 	LogOptions options;
-	SavedUser	saved;
+	SavedUser saved;
 
-	PreventCommandIfReadOnly("netbus.alter_log()");
+	check_may_change("netbus.alter_log()");
+	relid = open_owned_log(name, ShareUpdateExclusiveLock, false);
 	catalog_get_log(relid, &options);
 
 	begin_as_superuser(&saved);
@@ -275,11 +324,12 @@ netbus_drop_log(PG_FUNCTION_ARGS)
 {
 	char *name = text_arg(fcinfo, 0, "log", false);
 	bool if_exists = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1);
-	Oid relid = open_owned_log(name, AccessExclusiveLock, if_exists);
+	Oid relid;
 
+	check_may_change("netbus.drop_log()");
+	relid = open_owned_log(name, AccessExclusiveLock, if_exists);
 	if (!OidIsValid(relid))
 		PG_RETURN_BOOL(false);
-	PreventCommandIfReadOnly("netbus.drop_log()");
 	SPI_connect();
 	execute("DROP TABLE netbus.log_%s", name);
 	SPI_finish();
@@ -382,6 +432,7 @@ netbus_stat_log(PG_FUNCTION_ARGS)
 		log = log_by_relid(list[i].key.relid);
 		for (int shard = 0; log && shard < log->options.shards; shard++)
 			put_ring_stat(rsinfo, log, shard);
+		UnlockRelationOid(list[i].key.relid, AccessShareLock);
 	}
 	return (Datum) 0;
 }

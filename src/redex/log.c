@@ -49,10 +49,10 @@ void (*nb_log_forget_hook)(NbLog *log) = NULL;
 
 int nb_log_pins = 0;
 
-static HTAB *logs = NULL;        /* NbLog by relid */
-static bool stale_logs = false;  /* some may belong to dropped tables */
-static bool database_dropped = false;	/* by this transaction */
-static bool ddl_in_xact = false; /* a log was created or dropped */
+static HTAB *logs = NULL;             /* NbLog by relid */
+static bool stale_logs = false;       /* some may belong to dropped tables */
+static bool database_dropped = false; /* by this transaction */
+static bool ddl_in_xact = false;      /* a log was created or dropped */
 static object_access_hook_type prev_object_access_hook = NULL;
 
 static void
@@ -125,8 +125,7 @@ adopt_segment(NbLog *log, dsm_segment *segment)
 	log->shared = dsm_segment_address(segment);
 	pg_atomic_fetch_add_u32(&log->shared->attached, 1);
 	on_dsm_detach(segment, count_detach, PointerGetDatum(log->shared));
-	log->local =
-		MemoryContextAllocZero(TopMemoryContext, log->options.shards * sizeof(LogLocal));
+	log->local = MemoryContextAllocZero(TopMemoryContext, log->options.shards * sizeof(LogLocal));
 }
 
 /* Let go of all that hangs on a log whose table is gone. */
@@ -154,8 +153,10 @@ ring_error_callback(void *arg)
 
 	errcontext("allocating %d ring(s) of %zu kB for log \"%s\" in shared memory",
 			   log->options.shards, (Size) log->options.ring_size / 1024, log->name);
-	if (geterrcode() == ERRCODE_OUT_OF_MEMORY || geterrcode() == ERRCODE_DISK_FULL ||
-		geterrcode() == ERRCODE_INSUFFICIENT_RESOURCES)
+	if (geterrcode() == ERRCODE_INSUFFICIENT_RESOURCES)
+		errhint(
+			"Every log uses one dynamic shared memory segment, whose number grows with max_connections.");
+	else if (geterrcode() == ERRCODE_OUT_OF_MEMORY || geterrcode() == ERRCODE_DISK_FULL)
 		errhint(
 			"Enlarge the server's /dev/shm, or create the log with fewer shards or a smaller ring_size.");
 }
@@ -172,6 +173,7 @@ create_rings(NbLog *log)
 	dsm_segment *segment;
 	LogShared *shared;
 	Relation rel;
+	bool inserted;
 
 	catalog_first_seqs(log, next_seq);
 
@@ -214,8 +216,20 @@ create_rings(NbLog *log)
 	}
 	table_close(rel, NoLock);
 
+	registry_reap(false);
 	dsm_pin_segment(segment);
-	if (registry_insert(&entry))
+	PG_TRY();
+	{
+		inserted = registry_insert(&entry);
+	}
+	PG_CATCH();
+	{
+		dsm_unpin_segment(entry.handle);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+
+	if (inserted)
 		adopt_segment(log, segment);
 	else
 	{
@@ -278,21 +292,23 @@ log_by_relid(Oid relid)
 	NbLog *log;
 	LogOptions options;
 	const char *name;
+	uint64 generation;
 	bool found;
 
 	nb_require_preload();
 	if (!logs)
 		log_table_init();
+	/* Also those that nobody asks for any more: their memory must go. */
+	if (stale_logs)
+		forget_dropped_logs();
 	log = hash_search(logs, &relid, HASH_FIND, NULL);
 	if (log && log->valid)
 		return log;
 
-	if (stale_logs)
-		forget_dropped_logs();
+	generation = nb_log_generation;
 	name = catalog_log_name(relid);
 	if (!name || !catalog_get_log(relid, &options))
 		return NULL;
-	catalog_check_table(relid, name);
 
 	log = hash_search(logs, &relid, HASH_ENTER, &found);
 	if (!found)
@@ -307,7 +323,8 @@ log_by_relid(Oid relid)
 	log->bound_relid = catalog_bound_sequence(relid);
 	if (!log->shared)
 		attach_rings(log);
-	log->valid = true;
+	log->valid = generation == nb_log_generation; /* else it changed while we looked */
+	log->checked = false;
 	return log;
 }
 
@@ -323,6 +340,21 @@ no_such_log(const char *name)
 				 LOG_MAX_NAME)));
 	ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("log \"%s\" does not exist", name),
 					errhint("Create it with SELECT netbus.create_log('%s').", name)));
+}
+
+/* Has the current user that right on the table?  Asked before the lock is taken, as for any table. */
+static void
+check_right(Oid relid, const char *name, AclMode right)
+{
+	bool missing = false; /* dropped meanwhile: the caller looks again */
+
+	if (pg_class_aclcheck_ext(relid, GetUserId(), right, &missing) != ACLCHECK_OK && !missing)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for log \"%s\"", name),
+				 errhint("The owner of the log can GRANT %s ON %s.%s TO %s.",
+						 right == ACL_INSERT ? "INSERT" : "SELECT", NB_SCHEMA, get_rel_name(relid),
+						 quote_identifier(GetUserNameFromId(GetUserId(), false)))));
 }
 
 NbLog *
@@ -342,25 +374,33 @@ nb_log_open(const char *name, LOCKMODE lockmode, AclMode right)
 	{
 		uint64 seen = SharedInvalidMessageCounter;
 
-		relid = catalog_table(table);
+		relid = catalog_relation(table);
 		if (!OidIsValid(relid))
 			no_such_log(name);
+		check_right(relid, name, right);
 		LockRelationOid(relid, lockmode);
-		if (seen == SharedInvalidMessageCounter || catalog_table(table) == relid)
+		if (seen == SharedInvalidMessageCounter)
 			break;
+		if (catalog_relation(table) == relid)
+		{
+			check_right(relid, name, right);
+			break;
+		}
 		UnlockRelationOid(relid, lockmode);
 	}
-
-	if (pg_class_aclcheck(relid, GetUserId(), right) != ACLCHECK_OK)
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-						errmsg("permission denied for log \"%s\"", name),
-						errhint("The owner of the log can GRANT %s ON %s.%s TO %s.",
-								right == ACL_INSERT ? "INSERT" : "SELECT", NB_SCHEMA, table,
-								quote_identifier(GetUserNameFromId(GetUserId(), false)))));
 
 	log = log_by_relid(relid);
 	if (!log)
 		no_such_log(name);
+	if (!log->checked)
+	{
+		catalog_check_table(relid, name);
+		if (!OidIsValid(log->bound_relid))
+			ereport(ERROR, (errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+							errmsg("log \"%s\" has lost the sequence that bounds its seqs", name),
+							errhint("Drop the log and create it again.")));
+		log->checked = true;
+	}
 	return log;
 }
 
@@ -476,8 +516,8 @@ static void
 log_xact_callback(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_PRE_COMMIT && database_dropped)
-		registry_reap();		/* its files are gone already: no way back */
-	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT)
+		registry_reap(false); /* its files are gone already: no way back */
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
 		return;
 	database_dropped = false;
 	if (ddl_in_xact)
@@ -523,7 +563,9 @@ static long
 log_job_run(void)
 {
 	StartTransactionCommand();
-	registry_reap();
+	/* Whoever drops a log wakes us before his invalidations are sent: believe no cache. */
+	InvalidateSystemCaches();
+	registry_reap(true);
 	CommitTransactionCommand();
 	return -1;
 }
@@ -547,22 +589,45 @@ log_job_busy(void)
 	return busy;
 }
 
+/* Save the positions of one log.  What is wrong with it must not cost the others theirs. */
+static void
+save_positions(Oid relid)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		NbLog *log = NULL;
+
+		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		if (ConditionalLockRelationOid(relid, AccessShareLock))
+			log = log_by_relid(relid);
+		if (log && OidIsValid(log->bound_relid) && pg_atomic_read_u32(&log->shared->positioned))
+			catalog_save_positions(log);
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+	}
+	PG_CATCH();
+	{
+		EmitErrorReport();
+		AbortCurrentTransaction();
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+}
+
 static void
 log_job_shutdown(void)
 {
-	ListCell *lc;
+	int count;
+	RegistryEntry *list = registry_list(&count);
 
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	foreach(lc, logs_with_rings())
-	{
-		NbLog *log = lfirst(lc);
-
-		if (pg_atomic_read_u32(&log->shared->positioned))
-			catalog_save_positions(log);
-	}
-	PopActiveSnapshot();
-	CommitTransactionCommand();
+	for (int i = 0; i < count; i++)
+		if (list[i].key.database == MyDatabaseId)
+			save_positions(list[i].key.relid);
 }
 
 void

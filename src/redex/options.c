@@ -73,19 +73,36 @@ option_backpressure(const char *value, LogDurability durability)
 	return value ? lookup("backpressure", value, backpressures) : LOG_DROP_OLDEST;
 }
 
+static int
+ring_size_hint(void)
+{
+	return errhint("Valid values are powers of two from %d kB to %d GB.", RING_MIN_SIZE / 1024,
+				   RING_MAX_SIZE / (1024 * 1024 * 1024));
+}
+
+static void
+ring_size_error_callback(void *arg)
+{
+	errcontext("value of option \"ring_size\"");
+	(void) ring_size_hint();
+}
+
 /* As pg_size_bytes() reads it: "4MB", "64 kB", bytes without a unit. */
 uint64
 option_ring_size(const char *value)
 {
-	int64 size =
+	ErrorContextCallback where = {error_context_stack, ring_size_error_callback, NULL};
+	int64 size;
+
+	error_context_stack = &where;
+	size =
 		DatumGetInt64(DirectFunctionCall1(pg_size_bytes, PointerGetDatum(cstring_to_text(value))));
+	error_context_stack = where.previous;
 
 	if (size < RING_MIN_SIZE || size > RING_MAX_SIZE || (size & (size - 1)) != 0)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("invalid value for option \"ring_size\": \"%s\"", value),
-						errdetail("It is %lld bytes.", (long long) size),
-						errhint("Valid values are powers of two from %d kB to %d MB.",
-								RING_MIN_SIZE / 1024, RING_MAX_SIZE / 1024 / 1024)));
+						errdetail("It is %lld bytes.", (long long) size), ring_size_hint()));
 	return size;
 }
 

@@ -93,7 +93,8 @@ typedef struct NbLog
 {
 	Oid relid; /* hash key */
 	char name[NAMEDATALEN];
-	bool valid; /* name, options and bound_relid are current */
+	bool valid;   /* name, options and bound_relid are current */
+	bool checked; /* its table is fit to be a log */
 	LogOptions options;
 	Oid bound_relid; /* the sequence that bounds the log's seqs */
 	dsm_segment *segment;
@@ -101,7 +102,7 @@ typedef struct NbLog
 	int pins;          /* readers and publishers in this transaction */
 	void *publisher;   /* of src/bus */
 
-	LogLocal *local;   /* per shard */
+	LogLocal *local; /* per shard */
 } NbLog;
 
 /* Counts changes in what this process knows of logs. */
@@ -126,6 +127,13 @@ extern NbLog *nb_log_open(const char *name, LOCKMODE lockmode, AclMode right);
 
 /* Let the log's shards issue seqs up to at least "seq".  May write WAL, wait and fail: never between claim and resolve. */
 extern void nb_log_raise_bound(NbLog *log, uint64 seq);
+
+/* The shard of a key: its hash scaled to 0 .. shards - 1 (multiply-shift). */
+static inline int
+nb_log_shard_of_key(const NbLog *log, const char *key, uint32 key_len)
+{
+	return ((nb_hash64(key, key_len, 0) >> 32) * (uint32) log->options.shards) >> 32;
+}
 
 /* Does the log's table still exist, as this transaction sees it? */
 extern bool nb_log_exists(NbLog *log);

@@ -69,10 +69,10 @@ COMMENT ON VIEW netbus.stat_log IS
 
 CREATE VIEW netbus.logs AS
 	SELECT pg_catalog.substr(c.relname, 5) AS log, pg_catalog.pg_get_userbyid(c.relowner) AS owner,
-		l.shards, l.durability, l.format, pg_catalog.pg_size_pretty(l.ring_size) AS ring_size,
+		l.shards, l.durability, l.format, CASE WHEN l.ring_size < 1048576 THEN l.ring_size / 1024 || 'kB' ELSE l.ring_size / 1048576 || 'MB' END AS ring_size,
 		coalesce(l.backpressure, 'drop_oldest') AS backpressure,
 		pg_catalog.pg_total_relation_size(c.oid) AS table_bytes
-	FROM netbus.catalog_log l JOIN pg_catalog.pg_class c ON c.oid = l.log;
+	FROM netbus.catalog_log l JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) l.log::pg_catalog.oid;
 COMMENT ON VIEW netbus.logs IS 'Every log with its owner and options: SELECT * FROM netbus.logs';
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA netbus FROM PUBLIC;

@@ -12,6 +12,7 @@
 
 /* catalog.c: the tables that netbus keeps about logs */
 extern Oid catalog_namespace(void);
+extern Oid catalog_relation(const char *name);
 extern Oid catalog_table(const char *name);
 extern bool catalog_get_log(Oid relid, LogOptions *options);
 extern void catalog_forget_log(Oid relid);
@@ -52,7 +53,7 @@ extern bool registry_find(Oid relid, RegistryEntry *entry);
 extern bool registry_insert(const RegistryEntry *entry);
 extern void registry_remove(const RegistryEntry *entry);
 extern RegistryEntry *registry_list(int *count);
-extern void registry_reap(void);
+extern void registry_reap(bool own_database);
 
 /* log.c */
 extern NbLog *log_by_relid(Oid relid);

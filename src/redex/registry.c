@@ -15,7 +15,9 @@
  * transaction that created or dropped a log, and reaps.  A log that is created
  * by a transaction still open is known to that transaction only, so its entry
  * carries the transaction id and the reaper leaves it alone until that ends.
- * Entries of a dropped database are reaped by any process that adds one.
+ * Nobody else reaps the logs of a live database, for only the worker never has a
+ * drop of its own that may be rolled back.  Entries of a dropped database are
+ * reaped by the session that drops it, or by any that adds an entry.
  *
  * Locks: the partition locks of dshash, in tranche netbus_registry; no catalog
  * is read and no segment mapped while one is held.  Nothing here is called
@@ -36,6 +38,7 @@
 #include "storage/shmem.h"
 #include "utils/dsa.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 #define REGISTRY_AREA_SIZE (256 * 1024)
@@ -148,7 +151,6 @@ registry_insert(const RegistryEntry *entry)
 	RegistryEntry *slot;
 	bool found;
 
-	registry_reap();
 	slot = dshash_find_or_insert(registry, &entry->key, &found);
 	if (!found)
 		*slot = *entry;
@@ -199,11 +201,13 @@ registry_list(int *count)
 }
 
 /*
- * Remove the entries of logs that are no more: in this database, those whose
- * table is gone; elsewhere, those whose database is.  In a transaction.
+ * Remove the entries of logs that are no more: of other databases, those whose
+ * database is gone; with own_database, which only the worker passes because it
+ * never has a drop of its own that may be rolled back, also those of this
+ * database whose table is gone.  In a transaction.
  */
 void
-registry_reap(void)
+registry_reap(bool own_database)
 {
 	int count;
 	RegistryEntry *list = registry_list(&count);
@@ -213,14 +217,20 @@ registry_reap(void)
 		RegistryEntry *entry = &list[i];
 		bool exists;
 
-		if (entry->key.database != MyDatabaseId)
+		if (entry->key.database == MyDatabaseId && !own_database)
+			continue;
+		else if (entry->key.database != MyDatabaseId)
 			exists = SearchSysCacheExists1(DATABASEOID, ObjectIdGetDatum(entry->key.database));
 		else if (TransactionIdIsValid(entry->creator) &&
 				 (TransactionIdIsCurrentTransactionId(entry->creator) ||
 				  TransactionIdIsInProgress(entry->creator)))
 			continue;
 		else
+		{
+			/* The creator may have ended after the snapshot of an earlier look-up was taken. */
+			InvalidateCatalogSnapshot();
 			exists = SearchSysCacheExists1(RELOID, ObjectIdGetDatum(entry->key.relid));
+		}
 		if (!exists)
 			registry_remove(entry);
 	}

@@ -126,62 +126,72 @@ stable_pos_locked(Ring *ring)
 }
 
 /*
- * Make room for bytes up to claim_pos + need by evicting terms.  False if an
- * unresolved claim is in the way.  Under the lock.
+ * Where the floor goes if the term it is in is evicted: to the first frame that
+ * starts in a later term (large frames span terms), else to the claim position.
+ * Under the lock.
+ */
+static uint64
+floor_after(Ring *ring, uint64 floor, uint64 *floor_seq)
+{
+	uint64 last = ring->claim_pos >> ring->term_shift;
+
+	for (uint64 n = (floor >> ring->term_shift) + 1; n <= last; n++)
+	{
+		RingTerm *t = &ring->terms[n % RING_TERM_SLOTS];
+
+		if (t->term == n + 1)
+		{
+			*floor_seq = t->first_seq;
+			return t->first_pos;
+		}
+	}
+	*floor_seq = ring->next_seq;
+	return ring->claim_pos;
+}
+
+/*
+ * Make room for bytes up to claim_pos + need by evicting terms.  False, and
+ * nothing evicted, if an unresolved claim is in the way.  Under the lock.
  */
 static bool
 evict_for(Ring *ring, uint64 need)
 {
 	uint64 floor = pg_atomic_read_u64(&ring->floor_pos);
-	uint64 start = floor;
 	uint64 target;
-	uint64 stable;
+	uint64 new_floor;
+	uint64 floor_seq = 0;
 
 	if (likely(ring->claim_pos + need - floor <= ring->size))
 		return true;
 
-	stable = stable_pos_locked(ring);
 	target = ring->claim_pos + need - ring->size;
-	while (floor < target)
+	for (new_floor = floor; new_floor < target;)
 	{
-		uint64 term = floor >> ring->term_shift;
-		uint64 last = ring->claim_pos >> ring->term_shift;
-		RingTerm *t = &ring->terms[term % RING_TERM_SLOTS];
-		uint64 next_floor = ring->claim_pos;
-		uint64 next_seq = ring->next_seq;
+		uint64 next = floor_after(ring, new_floor, &floor_seq);
 
-		/* The next term in which a frame starts: large frames span terms. */
-		for (uint64 n = term + 1; n <= last; n++)
-		{
-			RingTerm *follow = &ring->terms[n % RING_TERM_SLOTS];
+		if (next > stable_pos_locked(ring) || next == new_floor)
+			return false;
+		new_floor = next;
+	}
 
-			if (follow->term == n + 1)
-			{
-				next_floor = follow->first_pos;
-				next_seq = follow->first_seq;
-				break;
-			}
-		}
-		if (next_floor > stable || next_floor == floor)
-			break;
+	while (floor < new_floor)
+	{
+		uint64 next = floor_after(ring, floor, &floor_seq);
+		RingTerm *t = &ring->terms[(floor >> ring->term_shift) % RING_TERM_SLOTS];
 
-		if (t->term == term + 1)
+		if (t->term == (floor >> ring->term_shift) + 1)
 		{
 			ring->counters.evicted += t->events;
 			ring->counters.retained -= t->events;
 			ring->counters.retained_bytes -= t->bytes;
 			t->term = 0;
 		}
-		floor = next_floor;
-		pg_atomic_write_u64(&ring->floor_seq, next_seq);
+		floor = next;
 	}
-
-	if (floor != start)
-	{
-		pg_atomic_write_u64(&ring->floor_pos, floor);
-		pg_write_barrier();
-	}
-	return floor >= target;
+	pg_atomic_write_u64(&ring->floor_seq, floor_seq);
+	pg_atomic_write_u64(&ring->floor_pos, new_floor);
+	pg_write_barrier();
+	return true;
 }
 
 /* Enter a frame at pos into the term totals and the index.  Under the lock. */
@@ -289,8 +299,8 @@ span_of(const Ring *ring, const RingFrame *frames, int first, int nframes)
  * read maps the pages around it as well (64 kB of them on Linux): a tenth of
  * the cost.  So read a byte every 64 kB, somewhat ahead.
  */
-#define MAP_STRIDE	(64 * 1024)
-#define MAP_AHEAD	(4 * MAP_STRIDE)
+#define MAP_STRIDE (64 * 1024)
+#define MAP_AHEAD  (4 * MAP_STRIDE)
 
 void
 ring_map_slow(Ring *ring, RingMapped *mapped, uint64 pos, uint64 end)
@@ -303,8 +313,25 @@ ring_map_slow(Ring *ring, RingMapped *mapped, uint64 pos, uint64 end)
 		(void) *(const volatile char *) (data + (mapped->to & ring->mask));
 }
 
+/* Count events as refused.  Under the lock, which it releases. */
+static void
+reject_and_release(Ring *ring, uint64 events)
+{
+	ring->counters.offered += events;
+	ring->counters.rejected += events;
+	SpinLockRelease(&ring->lock);
+}
+
+void
+ring_reject(Ring *ring, uint64 events)
+{
+	SpinLockAcquire(&ring->lock);
+	reject_and_release(ring, events);
+}
+
 RingResult
-ring_claim(Ring *ring, const RingFrame *frames, int nframes, uint64 skipped, RingGrant *grant)
+ring_claim(Ring *ring, const RingFrame *frames, int nframes, uint64 skipped, bool may_drop,
+		   RingGrant *grant)
 {
 	RingClaim *claim = &ring_claims(ring)[NB_MY_PROCNO];
 	uint64 total = skipped;
@@ -323,7 +350,15 @@ ring_claim(Ring *ring, const RingFrame *frames, int nframes, uint64 skipped, Rin
 	}
 
 	while (first < nframes && !evict_for(ring, span_of(ring, frames, first, nframes)))
-		skipped += frames[first++].count;
+	{
+		if (!may_drop)
+		{
+			reject_and_release(ring, total);
+			return RING_FULL;
+		}
+		for (int n = Max(1, (nframes - first) / 16); n > 0; n--)
+			skipped += frames[first++].count;
+	}
 
 	seq = ring->next_seq + skipped;
 	pos = ring->claim_pos;
@@ -333,7 +368,6 @@ ring_claim(Ring *ring, const RingFrame *frames, int nframes, uint64 skipped, Rin
 	claim->start_pos = pos;
 	claim->skipped = skipped;
 	claim->events = total - skipped;
-	claim->frames = nframes - first;
 	claim->bytes = 0;
 	claim->ts = take_ts(ring);
 
@@ -482,10 +516,11 @@ ring_resolve(Ring *ring, bool commit)
 }
 
 RingResult
-ring_append_small(Ring *ring, FrameHeader *frame, uint32 length, uint64 offsets_hash)
+ring_append_small(Ring *ring, FrameHeader *frame, uint32 length, uint64 offsets_hash, bool may_drop)
 {
 	uint64 pos;
 	uint64 padded;
+	bool fits;
 	bool moved;
 
 	Assert(length <= RING_SMALL);
@@ -496,11 +531,17 @@ ring_append_small(Ring *ring, FrameHeader *frame, uint32 length, uint64 offsets_
 		SpinLockRelease(&ring->lock);
 		return RING_SEQ_LIMIT;
 	}
-	ring->counters.offered += frame->count;
-	ring->counters.accepted += frame->count;
 
 	padded = place(ring, ring->claim_pos, length) + length;
-	if (likely(evict_for(ring, padded - ring->claim_pos)))
+	fits = evict_for(ring, padded - ring->claim_pos);
+	if (unlikely(!fits && !may_drop))
+	{
+		reject_and_release(ring, frame->count);
+		return RING_FULL;
+	}
+	ring->counters.offered += frame->count;
+	ring->counters.accepted += frame->count;
+	if (likely(fits))
 	{
 		FrameHeader *target;
 

@@ -77,7 +77,6 @@ typedef struct RingClaim
 	int32 prev; /* neighbours in claim order, -1: none */
 	int32 next;
 	int32 pid;
-	uint32 frames; /* data frames */
 	uint64 first_seq;
 	uint64 start_pos;
 	uint64 end_pos;
@@ -164,6 +163,7 @@ typedef enum RingResult
 {
 	RING_OK,
 	RING_SEQ_LIMIT, /* nothing claimed: raise the seq limit first */
+	RING_FULL,      /* nothing claimed, and counted as rejected */
 } RingResult;
 
 /* Bytes of shared memory for a ring of that size. */
@@ -178,8 +178,8 @@ extern void ring_init(Ring *ring, uint64 size, uint64 next_seq);
  */
 typedef struct RingMapped
 {
-	uint64		from;
-	uint64		to;
+	uint64 from;
+	uint64 to;
 } RingMapped;
 
 extern void ring_map_slow(Ring *ring, RingMapped *mapped, uint64 pos, uint64 end);
@@ -191,7 +191,7 @@ extern void ring_map_slow(Ring *ring, RingMapped *mapped, uint64 pos, uint64 end
 static inline void
 ring_map(Ring *ring, RingMapped *mapped, uint64 bytes)
 {
-	uint64		pos = *(volatile uint64 *) &ring->claim_pos;
+	uint64 pos = *(volatile uint64 *) &ring->claim_pos;
 
 	if (unlikely(pos + bytes > mapped->to) && mapped->to - mapped->from < ring->size)
 		ring_map_slow(ring, mapped, pos, pos + bytes);
@@ -201,14 +201,14 @@ ring_map(Ring *ring, RingMapped *mapped, uint64 bytes)
  * Claim seqs and bytes for frames[0..nframes), of which the first is preceded
  * by "skipped" events without bytes (counted as evicted once committed).
  * Evicts terms to make room.  Where unresolved claims leave too little, the
- * oldest of the frames are given up: grant->first tells how many.  Their sum
- * of lengths is at most a quarter of the ring.  Takes the spinlock; cannot
- * fail.  After RING_OK the caller writes the frames from grant->first on with
+ * oldest of the frames are given up, and grant->first tells how many; without
+ * may_drop the result is RING_FULL.  Their sum of lengths is at most a quarter
+ * of the ring.  Takes the spinlock; cannot fail.  After RING_OK the caller writes the frames from grant->first on with
  * ring_put() and must reach ring_resolve(); between the two calls nothing may
  * fail or be interrupted before the last frame is written.
  */
 extern RingResult ring_claim(Ring *ring, const RingFrame *frames, int nframes, uint64 skipped,
-							 RingGrant *grant);
+							 bool may_drop, RingGrant *grant);
 
 /*
  * The frame to write next, whose length is given: writes a pad if it would
@@ -236,11 +236,14 @@ extern void ring_resolve(Ring *ring, bool commit);
  * Append one small ready frame in a single round of the lock: for events that
  * do not wait for a transaction.  frame is complete, in local memory, but for
  * word, seqs, position, timestamp, origin and checksum; length is at most
- * RING_SMALL.  RING_SEQ_LIMIT as above.
+ * RING_SMALL.  may_drop and the result as above.
  */
 #define RING_SMALL 512
 extern RingResult ring_append_small(Ring *ring, FrameHeader *frame, uint32 length,
-									uint64 offsets_hash);
+									uint64 offsets_hash, bool may_drop);
+
+/* Count events that were offered and refused.  Takes the spinlock. */
+extern void ring_reject(Ring *ring, uint64 events);
 
 /* Let seqs up to limit be issued, and issue none below next_seq. */
 extern void ring_raise_limit(Ring *ring, uint64 next_seq, uint64 limit);

@@ -3,7 +3,6 @@
  * frame_fuzz.c
  *		Any bytes are a frame or an error, and a frame can be walked.
  *
- * SOURCES: src/redex/frame.c src/core/hash.c src/core/hash_avx2.c
  * link: src/core/hash.c src/core/hash_avx2.c
  *
  * The last byte of the input says how the rest is repaired first, because a
@@ -60,13 +59,14 @@ extern int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static void
 repair_header(FrameHeader *frame, size_t len, int mode)
 {
+	static const uint8_t kinds[] = {FRAME_DATA, FRAME_PAD, FRAME_SEAL, FRAME_STUB};
 	uint32_t padding = mode >> PADDING_SHIFT;
 
 	if (len < sizeof(FrameHeader))
 		return;
 
 	frame->version = FRAME_VERSION;
-	frame->kind = FRAME_DATA + frame->kind % FRAME_STUB;
+	frame->kind = kinds[frame->kind % 4];
 	frame->flags &= FRAME_ALL_FLAGS;
 	if ((mode & LEAVE_SEQS) == 0)
 	{

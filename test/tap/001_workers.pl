@@ -191,11 +191,11 @@ $node->safe_psql('postgres', "CREATE TABLESPACE elsewhere LOCATION ''");
 $node->safe_psql('postgres', 'ALTER DATABASE app SET TABLESPACE elsewhere');
 $pid = worker_runs($node, 'app', 'ALTER DATABASE ... SET TABLESPACE', $pid);
 
-$node->safe_psql('postgres', 'CREATE ROLE nobody LOGIN CREATEDB');
+$node->safe_psql('postgres', 'CREATE ROLE plain_user LOGIN CREATEDB');
 for my $command ('DROP DATABASE app', 'CREATE DATABASE mine TEMPLATE app', 'ALTER DATABASE app RENAME TO mine',
 	'ALTER DATABASE app SET TABLESPACE pg_default')
 {
-	($result, $stdout, $stderr) = $node->psql('postgres', $command, extra_params => ['-U', 'nobody']);
+	($result, $stdout, $stderr) = $node->psql('postgres', $command, extra_params => ['-U', 'plain_user']);
 	like($stderr, qr/must be owner|permission denied/, "not allowed: $command");
 }
 launcher_is_idle($node);

@@ -3,7 +3,6 @@
  * hash_test.c
  *		One hash, whichever build of it the processor gets.
  *
- * SOURCES: src/core/hash.c src/core/hash_avx2.c
  * link: src/core/hash_avx2.c
  *
  * hash.c is linked as in the extension, and compiled in a second time below

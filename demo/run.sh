@@ -1,0 +1,247 @@
+#!/bin/bash
+# The demonstration: what the Debian changelogs of this machine say, as events.
+# "make demo" runs it on a throw-away server. By hand it takes any server that
+# has netbus preloaded and that PGHOST etc. lead to; it makes a database
+# netbus_demo and drops it again. DEMO_ROOT: where to look for changelogs.
+set -u
+cd "$(dirname "$0")" || exit 1
+
+export PGDATABASE=netbus_demo PGCLIENTENCODING=UTF8 PGOPTIONS='-c client_min_messages=notice -c timezone=UTC' PSQLRC=/dev/null
+started=$EPOCHREALTIME
+work=$(mktemp -d) || exit 1
+checks=0 failed=0
+SHARDS=4
+MAX_BYTES=11000000 # all rings together must fit into the 64 MB that a container may have
+
+# shellcheck disable=SC2046
+trap 'kill $(jobs -p) 2>/dev/null; rm -rf "$work"; dropdb --if-exists --force netbus_demo 2>/dev/null' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# title TEXT EXPLANATION...
+title() {
+	printf '\n== %s\n' "$1"
+	shift
+	printf '   %s\n' "$@"
+	echo
+}
+
+# Output of SQL as tables; of a query as a bare value.
+show() { psql -Xq -v ON_ERROR_STOP=1 -P footer=off -P null=- "$@" 2>&1 | sed 's/^/  /; s/ *$//' | cat -s | sed '${/^$/d}'; return "${PIPESTATUS[0]}"; }
+value() { psql -XqAt -v ON_ERROR_STOP=1 -F ' ' -c "$1"; }
+since() { awk -v a="$1" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }'; }
+number() { sed -E ':a; s/([0-9])([0-9]{3})($|[^0-9])/\1,\2\3/; ta' <<<"$1"; }
+
+# check WHAT EXPECTED ACTUAL
+check() {
+	checks=$((checks + 1))
+	if [ "$2" = "$3" ] && [ -n "$2" ]; then
+		printf '  ok      %-58s %s\n' "$1" "$(number "$3")"
+	else
+		printf '  FAILED  %-58s %s, not %s\n' "$1" "${3:-nothing}" "${2:-nothing}"
+		failed=$((failed + 1))
+	fi
+}
+
+die() { echo "  FAILED  $1"; exit 1; }
+
+# ---------------------------------------------------------------------------
+title "The data" "Debian's packages carry their history in /usr/share/doc: who changed what, when, how urgent."
+
+at=$EPOCHREALTIME
+read -r files entries distinct parsed bytes < <(python3 changelogs.py "$work/entries" $MAX_BYTES ${DEMO_ROOT:+"$DEMO_ROOT"})
+[ "${parsed:-0}" -gt 0 ] || die "no changelog found in /usr/share/doc, and no package"
+if [ "$files" -gt 0 ]; then
+	printf '  %9s changelogs with entries\n' "$(number "$files")"
+	printf '  %9s entries; several packages may share a changelog, so\n' "$(number "$entries")"
+else
+	echo '          0 changelogs: this system was installed without them. Its packages make do, an entry each:'
+fi
+printf '  %9s distinct entries\n' "$(number "$distinct")"
+[ "$parsed" -eq "$distinct" ] || printf '  %9s of them, the newest, are used\n' "$(number "$parsed")"
+printf '  %9s kB as JSON, a line an entry, in %s s\n' "$(number $((bytes / 1000)))" "$(since "$at")"
+
+dropdb --if-exists --force netbus_demo 2>/dev/null
+psql -Xq -d "${DEMO_MAINTENANCE_DB:-postgres}" -c 'CREATE DATABASE netbus_demo' || die "no server to work with"
+psql -Xq -v ON_ERROR_STOP=1 -f setup.sql || die "could not set up"
+psql -Xq -v ON_ERROR_STOP=1 -c "\\copy entry_line (line) FROM '$work/entries' WITH (FORMAT csv, DELIMITER E'\\x01', QUOTE E'\\x02')" \
+	-c "INSERT INTO entry SELECT n, line, doc, doc->>'package', date, date_trunc('month', date)
+			FROM entry_line, CAST(line AS jsonb) doc, CAST(doc->>'date' AS timestamptz) date ORDER BY n" \
+	-c 'VACUUM ANALYZE entry' || die "could not load the entries"
+
+# The events of a demonstration should all stay in the rings.
+ring=4
+[ $((bytes * 13 / 10)) -le $((ring * 1048576)) ] || ring=8
+
+# ---------------------------------------------------------------------------
+title "A log" \
+	"A log is a named sequence of events in $SHARDS shards. Behind it: a ring in shared memory, and a table that carries the rights."
+show -c "SELECT netbus.create_log('changelog', shards => $SHARDS, ring_size => '${ring}MB') AS created" \
+	-c "SELECT log, shards, durability, format, ring_size, backpressure FROM netbus.logs"
+
+# ---------------------------------------------------------------------------
+title "Publish, and follow from other sessions" \
+	"One session publishes, with the package as key: a package stays in its shard, and in order. The entries of each month are" \
+	"a transaction. $SHARDS other sessions tail a shard each, woken by every commit; what they say as it arrives:"
+for ((shard = 0; shard < SHARDS; shard++)); do
+	psql -Xq -v ON_ERROR_STOP=1 -v VERBOSITY=terse -c "CALL follow($shard)" 2>&1 | sed -u 's/^NOTICE:  */  /' &
+done
+at=$EPOCHREALTIME
+psql -Xq -v ON_ERROR_STOP=1 -c 'CALL replay(0.004)' || die "could not publish"
+wait
+took=$(since "$at")
+echo
+show -c "
+	SELECT shard, count(*) AS events, count(DISTINCT package) AS packages, min(date)::date AS oldest, max(date)::date AS newest,
+		round(extract(epoch FROM percentile_cont(0.5) WITHIN GROUP (ORDER BY delay)) * 1000, 2) AS median_delay_ms
+	FROM arrived GROUP BY shard ORDER BY shard"
+echo "  $took s, pauses between the months included. The delay is from the publisher's commit to the row in the other session."
+
+# ---------------------------------------------------------------------------
+title "As fast as it goes" "The same events again, without pauses, into rings of 2 MB: what does not fit pushes the oldest out, and is counted."
+psql -Xq -v ON_ERROR_STOP=1 >/dev/null <<-'END' || die "could not publish"
+	SELECT netbus.create_log('fast', ring_size => '2MB'), netbus.create_log('bytes', ring_size => '2MB', format => 'bytea');
+	CREATE TABLE batch AS
+		SELECT n / 100 AS i, array_agg(doc ORDER BY n) AS docs, array_agg(package ORDER BY n) AS keys,
+			string_agg(line, E'\n' ORDER BY n) AS lines
+		FROM entry GROUP BY 1;
+	VACUUM ANALYZE batch;
+	CALL timed('warm up', 'fast', $$SELECT count(netbus.publish('fast', doc)) FROM entry$$);
+	CALL timed('warm up', 'bytes', $$SELECT count(netbus.publish('bytes', convert_to(line, 'UTF8'))) FROM entry$$);
+	TRUNCATE rate;
+	CALL timed('publish(jsonb)', 'fast', $$SELECT count(netbus.publish('fast', doc)) FROM entry$$);
+	CALL timed('publish(jsonb, key)', 'fast', $$SELECT count(netbus.publish('fast', doc, key => package)) FROM entry$$);
+	CALL timed('publish(text), parsed', 'fast', $$SELECT count(netbus.publish('fast', line)) FROM entry$$);
+	CALL timed('publish_batch(jsonb[], keys), by 100', 'fast', $$SELECT sum(netbus.publish_batch('fast', docs, keys)) FROM batch$$);
+	CALL timed('publish_lines(text), by 100, parsed', 'fast', $$SELECT sum(netbus.publish_lines('fast', lines)) FROM batch$$);
+	CALL timed('publish_lines(bytea), by 100', 'bytes', $$SELECT sum(netbus.publish_lines('bytes', convert_to(lines, 'UTF8'))) FROM batch$$);
+	CREATE TABLE plain (doc jsonb);
+	CALL timed('for comparison: INSERT .. SELECT doc', '-', $$
+		WITH i AS (INSERT INTO plain SELECT doc FROM entry RETURNING 1) SELECT count(*) FROM i$$);
+END
+
+# From the client: newline-delimited JSON as it is, a megabyte a statement.
+split -C 1m "$work/entries" "$work/part."
+for part in "$work"/part.*; do
+	printf "\\\\set lines \`cat '%s'\`\nSELECT netbus.publish_lines('fast', :'lines');\n" "$part"
+done >"$work/lines.sql"
+at=$EPOCHREALTIME
+sent=$(psql -XqAt -v ON_ERROR_STOP=1 -f "$work/lines.sql" | awk '{ n += $1 } END { print n }')
+value "INSERT INTO rate SELECT 'publish_lines(text) by psql, 1 MB each', 'fast', ${sent:-0}, $bytes, $EPOCHREALTIME - $at"
+show -c "
+	SELECT what, log, events, to_char(seconds * 1000, '99990.0') AS ms,
+		to_char(events / seconds, '99,999,999') AS events_per_s, to_char(bytes / seconds / 1e6, '99,999') AS mb_per_s
+	FROM rate"
+
+# ---------------------------------------------------------------------------
+title "Events belong to the transaction" "Nothing is visible before the commit, nothing stays after a rollback; a savepoint takes back what came after it."
+show -P tuples_only=on -P format=unaligned <<-'END'
+	SELECT netbus.create_log('orders', ring_size => '64kB') \g /dev/null
+	\echo 'BEGIN; publish A; ROLLBACK'
+	BEGIN;
+	SELECT netbus.publish('orders', '{"order": "A"}') \g /dev/null
+	ROLLBACK;
+	SELECT '  the log has: ' || coalesce(string_agg(payload->>'order', ' '), 'nothing') FROM netbus.read('orders');
+	\echo 'BEGIN; publish B; SAVEPOINT s; publish C; ROLLBACK TO s; publish D; COMMIT'
+	BEGIN;
+	SELECT netbus.publish('orders', '{"order": "B"}') \g /dev/null
+	SAVEPOINT s;
+	SELECT netbus.publish('orders', '{"order": "C"}') \g /dev/null
+	ROLLBACK TO s;
+	SELECT netbus.publish('orders', '{"order": "D"}') \g /dev/null
+	SELECT '  before the commit: ' || coalesce(string_agg(payload->>'order', ' '), 'nothing') FROM netbus.read('orders');
+	COMMIT;
+	SELECT '  after it: ' || coalesce(string_agg(payload->>'order', ' '), 'nothing') FROM netbus.read('orders');
+	\echo 'BEGIN; publish E with transactional => false; ROLLBACK'
+	BEGIN;
+	SELECT netbus.publish('orders', '{"order": "E"}', transactional => false) \g /dev/null
+	ROLLBACK;
+	SELECT '  the log has: ' || coalesce(string_agg(payload->>'order', ' '), 'nothing') FROM netbus.read('orders');
+END
+
+# ---------------------------------------------------------------------------
+title "Changes of a table" "The trigger netbus.publish_row() makes an event of each row that changes: here, the newest version of each package."
+show <<-'END'
+	SELECT netbus.create_log('versions', ring_size => '8MB') \g /dev/null
+	CREATE TABLE package (name text PRIMARY KEY, version text, changed timestamptz, entries int);
+	CREATE TRIGGER events AFTER INSERT OR UPDATE OR DELETE ON package
+		FOR EACH ROW EXECUTE FUNCTION netbus.publish_row('versions', 'name');
+	-- One statement per year.
+	DO $$
+	BEGIN
+		FOR y IN 1990..2100 LOOP
+			INSERT INTO package
+				SELECT DISTINCT ON (package) package, doc->>'version', date, count(*) OVER (PARTITION BY package)
+				FROM entry WHERE extract(year FROM date) = y ORDER BY package, n DESC
+			ON CONFLICT (name) DO UPDATE
+				SET version = excluded.version, changed = excluded.changed, entries = package.entries + excluded.entries;
+		END LOOP;
+	END $$;
+	DELETE FROM package WHERE changed < (SELECT max(changed) - interval '20 years' FROM package);
+	SELECT payload->>'op' AS op, count(*) AS events FROM netbus.read('versions', max_events => 1000000)
+		GROUP BY 1 ORDER BY 2 DESC;
+	SELECT key AS package, seq, payload->'old'->>'version' AS old_version, payload->'new'->>'version' AS new_version
+		FROM netbus.read('versions', key => (SELECT name FROM package ORDER BY changed DESC, name LIMIT 1)) ORDER BY seq DESC LIMIT 4;
+END
+
+# ---------------------------------------------------------------------------
+title "Read back, in SQL" "netbus.read() gives rows. One view over all shards, and the log answers like a table."
+show <<-END
+	CREATE VIEW changelog AS
+		SELECT e.shard, e.seq, e.ts, e.key AS package, payload->>'version' AS version, payload->>'urgency' AS urgency,
+			payload->>'maintainer' AS maintainer, (payload->>'date')::timestamptz AS date, payload->>'text' AS text
+		FROM generate_series(0, $SHARDS - 1) s, netbus.read('changelog', shard => s, max_events => 1000000000) e;
+	\\echo 'The packages with most entries'
+	SELECT package, shard, count(*) AS entries, round(avg(length(text))) AS letters_each, min(date)::date AS first, max(date)::date AS last
+		FROM changelog GROUP BY 1, 2 ORDER BY entries DESC, package LIMIT 6;
+	\\echo 'The newest of urgency high or above'
+	SELECT date::date, package, version, urgency, left(ltrim(regexp_replace(text, '\\s+', ' ', 'g'), ' *'), 48) AS text
+		FROM changelog WHERE urgency IN ('high', 'emergency', 'critical') ORDER BY date DESC LIMIT 6;
+	\\echo 'Who wrote most, and for how many packages'
+	SELECT maintainer, count(*) AS entries, count(DISTINCT package) AS packages FROM changelog
+		GROUP BY 1 ORDER BY entries DESC, maintainer LIMIT 5;
+	\\echo 'Entries by year'
+	SELECT year, entries, repeat('#', (entries * 50.0 / max(entries) OVER ())::int) AS " "
+		FROM (SELECT extract(year FROM date)::int AS year, count(*) AS entries FROM changelog GROUP BY 1) y ORDER BY year DESC LIMIT 8;
+	\\echo 'One package by its key, the last entries after a seq'
+	WITH last AS (SELECT package, max(seq) AS seq FROM changelog GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 1)
+	SELECT e.shard, e.seq, e.key, e.payload->>'version' AS version, e.payload->>'date' AS date
+		FROM last, netbus.read('changelog', after_seq => greatest(last.seq - 300, 0), key => last.package) e ORDER BY e.seq DESC LIMIT 4;
+END
+
+# ---------------------------------------------------------------------------
+title "Statistics" "At every instant: offered = accepted + rejected, and accepted = retained + evicted + aborted."
+show -c "
+	SELECT log, shard, next_seq, floor_seq, accepted, retained, evicted, aborted,
+		pg_size_pretty(ring_used) AS ring_used, pg_size_pretty(ring_size) AS ring_size, wakeups
+	FROM netbus.stat_log ORDER BY log, shard"
+
+# ---------------------------------------------------------------------------
+title "Do the numbers agree?" "Every entry that was parsed must have come out of every door, once, and in order."
+check "parsed" "$parsed" "$(wc -l <"$work/entries")"
+check "published to changelog (stat_log, accepted)" "$parsed" "$(value "SELECT sum(accepted) FROM netbus.stat_log WHERE log = 'changelog'")"
+check "tailed by the other sessions" "$parsed" "$(value "SELECT count(DISTINCT (shard, seq)) FROM arrived")"
+check "tailed before an older entry of the same package" 0 \
+	"$(value "SELECT count(*) FROM (SELECT date < lag(date) OVER (PARTITION BY package ORDER BY seq) AS back FROM arrived) a WHERE back")"
+check "read back" "$parsed" "$(value "SELECT count(*) FROM changelog")"
+check "read back and equal to what was parsed" "$parsed" \
+	"$(value "SELECT count(*) FROM entry e JOIN changelog c ON (c.package, c.version, c.date, c.text, c.maintainer) =
+		(e.package, doc->>'version', e.date, doc->>'text', doc->>'maintainer')")"
+check "packages in more than one shard" 0 \
+	"$(value "SELECT count(*) FROM (SELECT package FROM changelog GROUP BY 1 HAVING count(DISTINCT shard) > 1) p")"
+check "published at full speed, in nine rounds" "$((parsed * 9))" \
+	"$(value "SELECT sum(accepted) FROM netbus.stat_log WHERE log IN ('fast', 'bytes')")"
+check "lines published by psql" "$parsed" "$sent"
+check "orders: B and D by commit, E at once" "B D E" "$(value "SELECT string_agg(payload->>'order', ' ' ORDER BY seq) FROM netbus.read('orders')")"
+check "packages left according to the events of the trigger" "$(value "SELECT count(*) FROM package")" \
+	"$(value "SELECT sum(CASE payload->>'op' WHEN 'insert' THEN 1 WHEN 'delete' THEN -1 ELSE 0 END) FROM netbus.read('versions', max_events => 1000000)")"
+check "shards whose counters do not add up" 0 \
+	"$(value "SELECT count(*) FROM netbus.stat_log WHERE offered <> accepted + rejected OR accepted <> retained + evicted + aborted")"
+
+echo
+if [ $failed -eq 0 ]; then
+	echo "All $checks checks hold. It all ran in $(since "$started") s."
+else
+	echo "$failed of $checks checks FAILED. It all ran in $(since "$started") s."
+	exit 1
+fi

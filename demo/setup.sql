@@ -1,0 +1,69 @@
+-- What the demonstration needs beside netbus: the parsed entries, and a place
+-- for what the tailing sessions and the stop watch have to say.
+
+CREATE EXTENSION netbus;
+
+CREATE TABLE entry_line (n int GENERATED ALWAYS AS IDENTITY, line text);
+CREATE TABLE entry (n int, line text, doc jsonb, package text, date timestamptz, month date);
+CREATE INDEX ON entry (month);
+CREATE TABLE arrived (shard int, seq bigint, package text, date timestamptz, delay interval);
+CREATE TABLE all_published (at timestamptz);
+CREATE TABLE rate (what text, log text, events bigint, bytes bigint, seconds float8);
+
+-- Publish the entries as they happened: the entries of a month are a
+-- transaction. Slowly enough that there is something to follow.
+CREATE PROCEDURE replay(pause float8) LANGUAGE plpgsql AS $$
+DECLARE
+	this_month date;
+BEGIN
+	FOR this_month IN SELECT DISTINCT month FROM entry ORDER BY month LOOP
+		PERFORM netbus.publish('changelog', doc, key => package)
+			FROM (SELECT doc, package FROM entry WHERE month = this_month ORDER BY n) e;
+		COMMIT;
+		PERFORM pg_sleep(pause);
+	END LOOP;
+	INSERT INTO all_published VALUES (now());
+END $$;
+
+-- A consumer of one shard, in SQL: wait for events, store them, remember how
+-- far we are. Reports the first event of every 16th year.
+CREATE PROCEDURE follow(my_shard int) LANGUAGE plpgsql AS $$
+DECLARE
+	last_seq bigint := 0;
+	report int := 1996 + 4 * my_shard;
+	got int;
+	e record;
+	last_round bool;
+BEGIN
+	LOOP
+		SELECT count(*) > 0 INTO last_round FROM all_published;
+		got := 0;
+		FOR e IN SELECT t.*, (payload->>'date')::timestamptz AS date, clock_timestamp() - ts AS delay
+				FROM netbus.tail('changelog', last_seq, shard => my_shard, wait => '500 ms') t LOOP
+			INSERT INTO arrived VALUES (e.shard, e.seq, e.key, e.date, e.delay);
+			last_seq := e.seq;
+			got := got + 1;
+			IF extract(year FROM e.date) >= report THEN
+				RAISE NOTICE 'shard %  seq %  %  %  % ms after it was published', my_shard, lpad(e.seq::text, 5),
+					to_char(e.date, 'YYYY-MM-DD'), rpad(left(e.key || ' ' || (e.payload->>'version'), 38), 38),
+					to_char(extract(epoch FROM e.delay) * 1000, 'FM9990.00');
+				report := extract(year FROM e.date)::int + 16;
+			END IF;
+		END LOOP;
+		COMMIT;
+		EXIT WHEN got = 0 AND last_round;
+	END LOOP;
+END $$;
+
+-- Run a query that returns a number of events, commit, and note how long it took.
+CREATE PROCEDURE timed(what text, log text, query text) LANGUAGE plpgsql AS $$
+DECLARE
+	started timestamptz := clock_timestamp();
+	events bigint;
+	stopped timestamptz;
+BEGIN
+	EXECUTE query INTO events;
+	COMMIT;
+	stopped := clock_timestamp();
+	INSERT INTO rate SELECT what, log, events, sum(octet_length(line)), extract(epoch FROM stopped - started) FROM entry;
+END $$;
