@@ -68,7 +68,7 @@ cut_chunk(int size_class)
 }
 
 static Chunk *
-alloc_chunk(uint64 need, uint32 max_capacity, bool first)
+alloc_chunk(uint64 need, uint32 max_capacity, bool small)
 {
 	Chunk *chunk;
 	int size_class;
@@ -80,7 +80,7 @@ alloc_chunk(uint64 need, uint32 max_capacity, bool first)
 
 	if (need > CHUNK_LARGE - sizeof(Chunk))
 		size_class = CLASS_SINGLE;
-	else if (first && need <= CHUNK_SMALL - sizeof(Chunk))
+	else if (small && need <= CHUNK_SMALL - sizeof(Chunk))
 		size_class = CLASS_SMALL;
 	else
 		size_class = CLASS_LARGE;
@@ -208,7 +208,7 @@ builder_grow(Builder *builder, const BuilderLimits *limits, uint64 body_len, boo
 	if (limits->keep_newest)
 		room = Max(room, limits->max_frame);
 	room = Min(room, limits->max_frame) - sizeof(FrameHeader);
-	chunk = alloc_chunk(need, room, builder->appended == 0);
+	chunk = alloc_chunk(need, room, builder->appended == 0 && builder->expected <= CHUNK_SMALL);
 	chunk->flags = limits->flags | (keys ? FRAME_KEYS : 0);
 	chunk->ordinal = ++builder->ordinals;
 	if (builder->last)
@@ -333,6 +333,7 @@ builder_reset(Builder *builder)
 	builder->first = builder->last = NULL;
 	builder->closed_bytes = 0;
 	builder->appended = 0;
+	builder->expected = 0;
 	builder->ordinals = 0;
 	builder->chunks = 0;
 	builder->level = 1;

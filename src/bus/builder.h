@@ -57,6 +57,7 @@ typedef struct Builder
 	Chunk *last;
 	uint64 closed_bytes; /* frame sizes of all chunks but the last */
 	uint64 appended;     /* events, those given up included */
+	uint64 expected;     /* bytes that are about to come, if known: sizes the first chunk */
 	uint64 ordinals;     /* chunks so far */
 	int chunks;
 	int level; /* of the newest mark; 1 if there is none */

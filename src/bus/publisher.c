@@ -217,7 +217,10 @@ publisher_append_fixed(Publisher *publisher, bool transactional, const char *pay
 
 	/* The first event of a chunk goes the general way, which makes the chunk. */
 	if (!builder->last || level != builder->level)
+	{
+		builder->expected = (payload_len + sizeof(uint32)) * (uint64) n;
 		return 0;
+	}
 	chunk = builder->last;
 	if (chunk->hashed || (chunk->flags & FRAME_KEYS))
 		return 0;

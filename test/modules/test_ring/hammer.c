@@ -55,11 +55,13 @@ typedef enum Fate
 	FATE_SKIPPED /* got a seq but no bytes */
 } Fate;
 
-#define fate_word(fate, producer, counter) \
-	((uint64) (fate) << 62 | (uint64) (producer) << 48 | (counter))
+/* With the length, as far as it fits, because short events say nothing else. */
+#define fate_word(fate, producer, len, counter) \
+	((uint64) (fate) << 62 | (uint64) (producer) << 56 | (uint64) ((len) &0xFFFF) << 40 | (counter))
 #define word_fate(word)     ((Fate) ((word) >> 62))
-#define word_producer(word) ((uint32) ((word) >> 48 & 0xFF))
-#define word_counter(word)  ((word) & ((UINT64CONST(1) << 48) - 1))
+#define word_producer(word) ((uint32) ((word) >> 56 & 0x3F))
+#define word_length(word)   ((uint32) ((word) >> 40 & 0xFFFF))
+#define word_counter(word)  ((word) & ((UINT64CONST(1) << 40) - 1))
 
 /* In a DSM segment; the fates and one or two rings follow. */
 typedef struct Hammer
@@ -121,15 +123,15 @@ pick(pg_prng_state *random, uint32 n)
 }
 
 static void
-set_fates(Producer *p, uint64 seq, uint32 count, Fate fate, uint64 counter)
+set_fates(Producer *p, uint64 seq, const RingFrame *info, Fate fate, uint64 counter)
 {
-	for (uint32 i = 0; i < count; i++)
+	for (uint32 i = 0; i < info->count; i++)
 	{
 		pg_atomic_uint64 *word = &hammer_fates(p->h)[seq + i];
 
 		check(seq + i <= p->h->events);
 		check_is(pg_atomic_read_u64(word), 0); /* no seq is issued twice */
-		pg_atomic_write_u64(word, fate_word(fate, p->me, counter + i));
+		pg_atomic_write_u64(word, fate_word(fate, p->me, event_length(info, i), counter + i));
 	}
 }
 
@@ -206,6 +208,7 @@ static bool
 produce_claim(Producer *p, int operation)
 {
 	RingFrame frames[CLAIM_FRAMES];
+	RingFrame without_bytes;
 	RingGrant grant;
 	uint32 room = p->ring->size / 4;
 	uint32 skipped = pick(&p->random, 10) == 0 ? pick(&p->random, 10) : 0;
@@ -237,12 +240,13 @@ produce_claim(Producer *p, int operation)
 	for (int i = 0; i < n; counter += frames[i++].count)
 		if (i < grant.first)
 			given_up += frames[i].count;
-	set_fates(p, grant.first_seq - skipped - given_up, skipped + given_up, FATE_SKIPPED, 0);
+	without_bytes = frame_of(skipped + given_up, 0);
+	set_fates(p, grant.first_seq - skipped - given_up, &without_bytes, FATE_SKIPPED, 0);
 	seq = grant.first_seq;
 	counter = p->counter - count + given_up;
 	for (int i = grant.first; i < n; i++)
 	{
-		set_fates(p, seq, frames[i].count, fate, counter);
+		set_fates(p, seq, &frames[i], fate, counter);
 		seq += frames[i].count;
 		counter += frames[i].count;
 	}
@@ -277,7 +281,7 @@ produce_small(Producer *p)
 	if (result == RING_FULL)
 		return refused(p, info.count);
 	if (seq != 0)
-		set_fates(p, seq, info.count, FATE_COMMITTED, p->counter);
+		set_fates(p, seq, &info, FATE_COMMITTED, p->counter);
 	else
 	{
 		pg_atomic_fetch_add_u64(&p->h->unknown, info.count);
@@ -369,6 +373,7 @@ meet_event(HammerReader *r, uint64 seq, const char *event, uint32 len)
 	uint64 counter = word_counter(fate);
 
 	check(word_fate(fate) == FATE_COMMITTED);
+	check_is(len & 0xFFFF, word_length(fate));
 	check(event_is_whole(event, len, &producer, &counter));
 	check_is(producer, word_producer(fate));
 	check_is(counter, word_counter(fate));

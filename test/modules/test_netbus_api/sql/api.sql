@@ -214,7 +214,7 @@ SELECT * FROM dblink('other', $$SELECT netbus.drop_log('api_brief')$$) AS (dropp
 SAVEPOINT b;
 SELECT api_publish_kept('\x06');
 ROLLBACK TO b;
-SELECT count(*) <= 2 FROM api_read_kept();
+SELECT count(*) <= 3 FROM api_read_kept();
 SELECT api_publish('api_bytes', '\x55');
 COMMIT;
 SELECT payload FROM api_read('api_bytes', 0, netbus.head('api_bytes') - 1);
