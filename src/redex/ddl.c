@@ -163,8 +163,9 @@ create_log_objects(const char *name, const LogOptions *options, const char *back
 	execute("CREATE TRIGGER netbus_guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE"
 			" ON netbus.log_%s FOR EACH STATEMENT EXECUTE FUNCTION netbus.guard()",
 			name);
-	execute("CREATE SEQUENCE netbus.%s MINVALUE 0 START 0 OWNED BY netbus.log_%s.base_seq",
-			quote_identifier(bound), name);
+	/* Its value tells the timeline from the beginning: see catalog.c. */
+	execute("CREATE SEQUENCE netbus.%s MINVALUE 0 START %u OWNED BY netbus.log_%s.base_seq",
+			quote_identifier(bound), GetWALInsertionTimeLine(), name);
 	execute("ALTER TABLE netbus.log_%s OWNER TO %s", name, quote_identifier(owner));
 	/* Against accidents: only netbus moves it. */
 	execute("REVOKE ALL ON SEQUENCE netbus.%s FROM %s", quote_identifier(bound),

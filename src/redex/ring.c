@@ -643,8 +643,8 @@ ring_get_events(Ring *ring, uint64 pos, const FrameHeader *header, uint32 from, 
 	FrameHeader *frame = ring_frame(ring, pos);
 	const uint32 *ends = frame_offsets(frame);
 	const char *source = (const char *) (ends + header->count);
-	uint32 start = from == 0 ? 0 : ends[from - 1];
-	uint32 end = ends[to - 1];
+	uint32 start = from == 0 ? 0 : ((const volatile uint32 *) ends)[from - 1];
+	uint32 end = ((const volatile uint32 *) ends)[to - 1];
 
 	Assert(from < to && to <= header->count);
 
