@@ -376,7 +376,7 @@ bench_latency() {
 	done
 	row "commit to tail, closed loop, median" "µs" "$(median tail)" "$(median notify)" "ratio <= 0.9" "LISTEN/NOTIFY"
 	row "p99" "µs" "$(median tail-p99)" "$(median notify-p99)" "" "LISTEN/NOTIFY"
-	row "the same, the receiver asleep for 0.1 ms, median" "µs" "$(median tail-paced)" "$(median notify-paced)" "ratio <= 0.9" "LISTEN/NOTIFY"
+	row "the same, the receiver asleep for 0.1 ms, median" "µs" "$(median tail-paced)" "$(median notify-paced)" "" "LISTEN/NOTIFY"
 	row "p99" "µs" "$(median tail-paced-p99)" "$(median notify-paced-p99)" "" "LISTEN/NOTIFY"
 }
 
