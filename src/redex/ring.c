@@ -266,7 +266,7 @@ publish_stable(Ring *ring)
 	return true;
 }
 
-/* After the lock is released: wake readers, and count it (without the lock: a statistic). */
+/* After the lock is released: wake readers.  Counting them takes the lock again, only when somebody slept. */
 static inline void
 wake_readers(Ring *ring)
 {
