@@ -16,7 +16,6 @@
 #include "bus/reader.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
-#include "utils/jsonb.h"
 #include "utils/memutils.h"
 
 /* A publisher as the caller knows it: by name, because the log may change under it. */
@@ -62,16 +61,13 @@ append(Publisher *publisher, bool transactional, const char *key, uint32 key_len
 {
 	if (publisher->log->options.format == LOG_FORMAT_JSONB)
 	{
-		char *text;
 		Jsonb *jsonb;
 
 		pg_verifymbstr(payload, payload_len, false);
-		text = pnstrdup(payload, payload_len);
-		jsonb = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
+		jsonb = publisher_parse_json(payload, payload_len);
 		publisher_append(publisher, transactional, key, key_len, VARDATA(jsonb),
 						 VARSIZE(jsonb) - VARHDRSZ);
 		pfree(jsonb);
-		pfree(text);
 	}
 	else
 		publisher_append(publisher, transactional, key, key_len, payload, payload_len);

@@ -373,7 +373,7 @@ builder_log_full(NbLog *log)
 void
 builder_prepare(Builder *builder, NbLog *log)
 {
-	uint64 last_seq = log_ring(log->shared, builder->shard)->next_seq + builder->appended;
+	uint64 last_seq = log_ring(log->shared, builder->shard)->next_seq + builder->appended - 1;
 
 	if (unlikely(last_seq > log_ring(log->shared, builder->shard)->seq_limit))
 		nb_log_raise_bound(log, last_seq);

@@ -94,9 +94,9 @@ extern void builder_reset(Builder *builder);
 extern void builder_prepare(Builder *builder, NbLog *log);
 
 /*
- * Claim room in the ring for everything in the builder, copy it there and empty
- * the builder of it.  Before, the log's bound is raised as needed, which may
- * fail; from the claim on nothing does.  Afterwards builder->claimed.
+ * Claim room in the ring for everything in the builder, and copy it there.  May
+ * fail until the claim is made, from then on nothing does.  Afterwards
+ * builder->claimed; the chunks stay until builder_reset().
  */
 extern void builder_claim(Builder *builder, const BuilderLimits *limits);
 

@@ -197,17 +197,6 @@ netbus_publish_bytea(PG_FUNCTION_ARGS)
 	return publish_varlena(fcinfo, PAYLOAD_BYTEA);
 }
 
-/* Parse JSON; the error tells where it is wrong. */
-static Jsonb *
-parse_json(const char *data, int len)
-{
-	char *string = pnstrdup(data, len);
-	Jsonb *result = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(string)));
-
-	pfree(string);
-	return result;
-}
-
 /* publish() of json or text */
 Datum
 netbus_publish_text(PG_FUNCTION_ARGS)
@@ -223,7 +212,7 @@ netbus_publish_text(PG_FUNCTION_ARGS)
 	payload = PG_GETARG_TEXT_PP(1);
 	if (!PG_ARGISNULL(2))
 		key = PG_GETARG_TEXT_PP(2);
-	jsonb = parse_json(VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload));
+	jsonb = publisher_parse_json(VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload));
 	publish_one(publisher, transactional_arg(fcinfo, 3), key ? VARDATA_ANY(key) : NULL,
 				key ? VARSIZE_ANY_EXHDR(key) : 0, VARDATA(jsonb), VARSIZE(jsonb) - VARHDRSZ);
 	pfree(jsonb);
@@ -366,8 +355,8 @@ publish_array(FunctionCallInfo fcinfo, PayloadKind kind)
 		{
 			MemoryContext old = MemoryContextSwitchTo(context);
 
-			payload =
-				(struct varlena *) parse_json(VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload));
+			payload = (struct varlena *) publisher_parse_json(VARDATA_ANY(payload),
+															  VARSIZE_ANY_EXHDR(payload));
 			MemoryContextSwitchTo(old);
 		}
 		if (keyless)
@@ -487,7 +476,7 @@ netbus_publish_batch_text(PG_FUNCTION_ARGS)
 	where.previous = error_context_stack;
 	error_context_stack = &where;
 	check_format(fcinfo, publisher, PAYLOAD_TEXT);
-	jsonb = parse_json(VARDATA_ANY(payloads), VARSIZE_ANY_EXHDR(payloads));
+	jsonb = publisher_parse_json(VARDATA_ANY(payloads), VARSIZE_ANY_EXHDR(payloads));
 	error_context_stack = where.previous;
 	return publish_json_array(fcinfo, publisher, jsonb);
 }
@@ -560,7 +549,7 @@ publish_lines(FunctionCallInfo fcinfo, PayloadKind kind)
 		else if (!is_blank(payload, len))
 		{
 			MemoryContext old = MemoryContextSwitchTo(context);
-			Jsonb *parsed = parse_json(payload, len);
+			Jsonb *parsed = publisher_parse_json(payload, len);
 
 			MemoryContextSwitchTo(old);
 			publisher_append(publisher, transactional, NULL, 0, VARDATA(parsed),
@@ -676,7 +665,7 @@ netbus_publish_row(PG_FUNCTION_ARGS)
 		publisher_append(publisher, true, key, key ? strlen(key) : 0, json.data, json.len);
 	else
 	{
-		Jsonb *jsonb = parse_json(json.data, json.len);
+		Jsonb *jsonb = publisher_parse_json(json.data, json.len);
 
 		publisher_append(publisher, true, key, key ? strlen(key) : 0, VARDATA(jsonb),
 						 VARSIZE(jsonb) - VARHDRSZ);

@@ -27,6 +27,7 @@
 #include "bus/publisher.h"
 
 #include "storage/lmgr.h"
+#include "utils/builtins.h"
 #include "utils/memutils.h"
 
 static Publisher *enlisted = NULL;  /* publishers of this transaction */
@@ -144,6 +145,16 @@ publisher_choose_shard(Publisher *publisher)
 	uint64 high = nb_hash64(seed, sizeof(seed), 0) >> 32;
 
 	publisher->keyless_shard = (high * (uint32) publisher->log->options.shards) >> 32;
+}
+
+Jsonb *
+publisher_parse_json(const char *text, int len)
+{
+	char *string = pnstrdup(text, len);
+	Jsonb *result = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(string)));
+
+	pfree(string);
+	return result;
 }
 
 void
@@ -286,7 +297,8 @@ claim_all(void)
 		if (!publisher->dirty || !nb_log_exists(publisher->log))
 			continue;
 		for (Builder *builder = publisher->dirty; builder; builder = builder->next)
-			builder_prepare(builder, publisher->log);
+			if (builder->appended > 0)
+				builder_prepare(builder, publisher->log);
 	}
 	for (Publisher *publisher = enlisted; publisher; publisher = publisher->next)
 	{

@@ -13,6 +13,7 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "utils/jsonb.h"
 
 #include "bus/builder.h"
 #include "bus/bus.h"
@@ -51,6 +52,9 @@ extern void publisher_flush_immediate(Publisher *publisher);
 /* An event of a call that does not wait, if it is small: no builder, one lock round. */
 extern void publisher_append_small(Publisher *publisher, int shard, const char *key, uint32 key_len,
 								   const void *payload, uint32 payload_len);
+
+/* Text to the jsonb that a jsonb log stores, palloc'd; the error tells where it is wrong. */
+extern Jsonb *publisher_parse_json(const char *text, int len);
 
 extern void publisher_check_key(uint32 key_len);
 extern void publisher_too_large(uint64 payload_len);

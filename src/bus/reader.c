@@ -246,9 +246,8 @@ reader_wait(Reader *reader, int64 deadline)
 		int64 left = deadline - nb_now_us();
 
 		nb_waiters_add(waiters);
-		ready = pg_atomic_read_u64(&reader->ring->stable_pos) > reader->pos;
-		if (left <= 0)
-			ready = false; /* also where what comes is not for this reader */
+		/* Time is up also where there is something, but never for this reader. */
+		ready = left > 0 && pg_atomic_read_u64(&reader->ring->stable_pos) > reader->pos;
 		if (ready || left <= 0)
 			break;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,

@@ -452,9 +452,9 @@ typedef enum JobCall
 } JobCall;
 
 /*
- * Call a job; *result is what it returns. An error ends the worker, except when the server
- * is shutting down: then it must not cost the other jobs their last run, and
- * false tells that it happened.
+ * Call a job; *result is what it returns. An error ends the worker, except when
+ * the server is shutting down: then it must not cost the other jobs their last
+ * run, and false tells that it happened.
  */
 static bool
 run_job(const NbWorkerJob *job, JobCall call, MemoryContext context, long *result)

@@ -203,9 +203,10 @@ ring_map(Ring *ring, RingMapped *mapped, uint64 bytes)
  * Evicts terms to make room.  Where unresolved claims leave too little, the
  * oldest of the frames are given up, and grant->first tells how many; without
  * may_drop the result is RING_FULL.  Their sum of lengths is at most a quarter
- * of the ring.  Takes the spinlock; cannot fail.  After RING_OK the caller writes the frames from grant->first on with
- * ring_put() and must reach ring_resolve(); between the two calls nothing may
- * fail or be interrupted before the last frame is written.
+ * of the ring.  Takes the spinlock; cannot fail.  After RING_OK the caller
+ * writes the frames from grant->first on with ring_put() and must reach
+ * ring_resolve(); between the two calls nothing may fail or be interrupted
+ * before the last frame is written.
  */
 extern RingResult ring_claim(Ring *ring, const RingFrame *frames, int nframes, uint64 skipped,
 							 bool may_drop, RingGrant *grant);
