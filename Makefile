@@ -4,6 +4,7 @@
 #   make deps             install what is missing on Debian
 #   make check            format, layering, build, and all tests on a throw-away server
 #   make demo, make bench the demonstration and the benchmarks, likewise
+#   make soak             random load and crashes for SOAK_MINUTES (10); SEED=n repeats
 #   make format           rewrite the C sources in the project's style
 #
 #   PG_MAJOR=15  PG_CONFIG=...      the PostgreSQL to build against
@@ -15,7 +16,7 @@ PG_CONFIG ?= $(firstword $(wildcard /usr/lib/postgresql/$(PG_MAJOR)/bin/pg_confi
 
 # These goals must work before PostgreSQL is installed, and PGXS has a
 # "check" of its own: so they never see PGXS, and start a fresh make for it.
-TOOL_GOALS := deps check demo bench format
+TOOL_GOALS := deps check demo bench soak format
 
 ifneq ($(filter $(TOOL_GOALS),$(MAKECMDGOALS)),)
 
@@ -40,6 +41,9 @@ demo: deps
 bench: deps
 	@test/with_cluster.sh bench test/bench/run.sh
 
+soak: deps
+	@test/with_cluster.sh check test/soak/soak.pl
+
 format: deps
 	@test/format.sh -i
 
@@ -50,7 +54,7 @@ $(filter-out $(TOOL_GOALS),$(MAKECMDGOALS)):
 else
 
 FOLDERS := core redex bus cortex watch rpc mesh adapters
-EXTVERSION := 0.1.0
+EXTVERSION := 0.2.0
 
 EXTENSION := netbus
 MODULE_big := netbus
@@ -61,6 +65,7 @@ SQL_PARTS := $(wildcard $(foreach f,$(FOLDERS),src/$(f)/$(f).sql))
 ALL_HEADERS := $(wildcard include/*.h src/*.h src/*/*.h)
 
 DATA_built := netbus--$(EXTVERSION).sql
+DATA := $(wildcard src/netbus--*--*.sql)
 HEADERS_netbus := $(wildcard include/netbus.h)
 
 # Nothing gains from inlining netbus into queries, and no bitcode means no clang.

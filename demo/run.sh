@@ -1,8 +1,9 @@
 #!/bin/bash
 # The demonstration: what the Debian changelogs of this machine say, as events.
 # "make demo" runs it on a throw-away server. By hand it takes any server that
-# has netbus preloaded and that PGHOST etc. lead to; it makes a database
-# netbus_demo and drops it again. DEMO_ROOT: where to look for changelogs.
+# has netbus preloaded and that PGHOST etc. lead to, and spares it the crash;
+# it makes a database netbus_demo and drops it again. DEMO_ROOT: where to look
+# for changelogs.
 set -u
 cd "$(dirname "$0")" || exit 1
 
@@ -12,6 +13,8 @@ work=$(mktemp -d) || exit 1
 checks=0 failed=0
 SHARDS=4
 MAX_BYTES=11000000 # all rings together must fit into the 64 MB that a container may have
+SMALL=300000       # events of 100 bytes, for what takes many
+CLIENTS=4          # that publish when the server is killed
 
 # shellcheck disable=SC2046
 trap 'kill $(jobs -p) 2>/dev/null; rm -rf "$work"; dropdb --if-exists --force netbus_demo 2>/dev/null' EXIT
@@ -75,7 +78,8 @@ ring=4
 
 # ---------------------------------------------------------------------------
 title "A log" \
-	"A log is a named sequence of events in $SHARDS shards. Behind it: a ring in shared memory, and a table that carries the rights."
+	"A log is a named sequence of events in $SHARDS shards. Behind it: a ring in shared memory for what is new, and a table that keeps" \
+	"the events and carries the rights. Durability commit, the default: events are stored with the transaction that publishes them."
 show -c "SELECT netbus.create_log('changelog', shards => $SHARDS, ring_size => '${ring}MB') AS created" \
 	-c "SELECT log, shards, durability, format, ring_size, backpressure FROM netbus.logs"
 
@@ -98,9 +102,32 @@ show -c "
 echo "  $took s, pauses between the months included. The delay is from the publisher's commit to the row in the other session."
 
 # ---------------------------------------------------------------------------
-title "As fast as it goes" "The same events again, without pauses, into rings of 2 MB: what does not fit pushes the oldest out, and is counted."
+title "On disk" \
+	"The first 100 bytes of each entry, again and again: $(number $SMALL) of them, into a log and into an ordinary table, a transaction" \
+	"each. A row of the log's table holds a page of events; what says shard, seq, time and checksum is said once for all of them."
+psql -Xq -v ON_ERROR_STOP=1 <<-END || die "could not store"
+	SET client_min_messages = warning;
+	CREATE UNLOGGED TABLE small AS
+		SELECT substr(convert_to(line, 'UTF8'), 1, 100) AS payload FROM generate_series(1, ($SMALL - 1) / $parsed + 1), entry LIMIT $SMALL;
+	CREATE TABLE small_row (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, payload bytea);
+	VACUUM ANALYZE small;
+	SELECT netbus.create_log('small', format => 'bytea') \\g /dev/null
+	CALL store('log small', 'netbus.log_small', \$\$SELECT count(netbus.publish('small', payload)) FROM small\$\$);
+	CALL store('table, with an identity key', 'small_row', \$\$
+		WITH i AS (INSERT INTO small_row (payload) SELECT payload FROM small RETURNING 1) SELECT count(*) FROM i\$\$);
+END
+show -c "
+	SELECT what, events, to_char(seconds * 1000, '999,990') AS ms, to_char(events / seconds, '9,999,999') AS events_per_s,
+		payload / events AS payload, round(disk::numeric / events, 1) AS on_disk, round(wal / events, 1) AS in_wal
+	FROM stored" \
+	-c "SELECT base_seq, shard, events, length(frame) AS frame_bytes FROM netbus.log_small ORDER BY base_seq LIMIT 3" \
+	-c "SELECT seq, ts, length(payload) FROM netbus.get_raw('small', $((SMALL / 2)))"
+echo "  Bytes on disk (tables with their indexes) and in the WAL are those of one event."
+
+# ---------------------------------------------------------------------------
+title "As fast as it goes" "The same events again, without pauses, into memory logs with rings of 2 MB: what does not fit pushes the oldest out, and is counted."
 psql -Xq -v ON_ERROR_STOP=1 >/dev/null <<-'END' || die "could not publish"
-	SELECT netbus.create_log('fast', ring_size => '2MB'), netbus.create_log('bytes', ring_size => '2MB', format => 'bytea');
+	SELECT netbus.create_log('fast', durability => 'memory', ring_size => '2MB'), netbus.create_log('bytes', durability => 'memory', ring_size => '2MB', format => 'bytea');
 	CREATE TABLE batch AS
 		SELECT n / 100 AS i, array_agg(doc ORDER BY n) AS docs, array_agg(package ORDER BY n) AS keys,
 			string_agg(line, E'\n' ORDER BY n) AS lines
@@ -136,7 +163,7 @@ show -c "
 # ---------------------------------------------------------------------------
 title "Events belong to the transaction" "Nothing is visible before the commit, nothing stays after a rollback; a savepoint takes back what came after it."
 show -P tuples_only=on -P format=unaligned <<-'END'
-	SELECT netbus.create_log('orders', ring_size => '64kB') \g /dev/null
+	SELECT netbus.create_log('orders', durability => 'memory', ring_size => '64kB') \g /dev/null
 	\echo 'BEGIN; publish A; ROLLBACK'
 	BEGIN;
 	SELECT netbus.publish('orders', '{"order": "A"}') \g /dev/null
@@ -210,7 +237,7 @@ show <<-END
 END
 
 # ---------------------------------------------------------------------------
-title "Statistics" "At every instant: offered = accepted + rejected, and accepted = retained + evicted + aborted."
+title "Statistics" "At every instant: offered = accepted + rejected + sampled_out, and accepted = retained + expired + evicted + aborted."
 show -c "
 	SELECT log, shard, next_seq, floor_seq, accepted, retained, evicted, aborted,
 		pg_size_pretty(ring_used) AS ring_used, pg_size_pretty(ring_size) AS ring_size, wakeups
@@ -236,7 +263,98 @@ check "orders: B and D by commit, E at once" "B D E" "$(value "SELECT string_agg
 check "packages left according to the events of the trigger" "$(value "SELECT count(*) FROM package")" \
 	"$(value "SELECT sum(CASE payload->>'op' WHEN 'insert' THEN 1 WHEN 'delete' THEN -1 ELSE 0 END) FROM netbus.read('versions', max_events => 1000000)")"
 check "shards whose counters do not add up" 0 \
-	"$(value "SELECT count(*) FROM netbus.stat_log WHERE offered <> accepted + rejected OR accepted <> retained + evicted + aborted")"
+	"$(value "SELECT count(*) FROM netbus.stat_log WHERE offered <> accepted + rejected + sampled_out OR accepted <> retained + expired + evicted + aborted")"
+
+# ---------------------------------------------------------------------------
+crash() {
+	local client try at log
+
+	title "Kill it" \
+		"$CLIENTS sessions insert rows into a table and publish an event for each, in the same transaction, to a log of each durability." \
+		"Every tenth transaction is rolled back. They note what the server has acknowledged, until it dies by kill -9 of the postmaster."
+	psql -Xq -v ON_ERROR_STOP=1 >/dev/null -c "
+		SELECT netbus.create_log('by_' || d, durability => d, ring_size => '1MB') FROM unnest(ARRAY['commit', 'async', 'memory']) d" || return 1
+	for ((client = 0; client < CLIENTS; client++)); do
+		awk -v n=$client -v step=$CLIENTS -v entries="$parsed" 'BEGIN {
+			print "\\o /dev/null"
+			print "PREPARE put (int) AS WITH r AS ("
+			print "INSERT INTO account SELECT $1, package FROM entry WHERE entry.n = ($1 - 1) % " entries " + 1 RETURNING n, package)"
+			print "SELECT netbus.publish(log, jsonb_build_object($$n$$, n, $$package$$, package), key => package)"
+			print "FROM r, unnest(ARRAY[$$by_commit$$, $$by_async$$, $$by_memory$$]) log;"
+			for (n++; n <= 100000; n += step)
+				if (n % 10 == 0)
+					printf "BEGIN; EXECUTE put(%d); ROLLBACK;\n", n
+				else
+					printf "EXECUTE put(%d);\n\\echo %d\n", n, n
+		}' >"$work/client.$client"
+		psql -Xq -v ON_ERROR_STOP=1 -f "$work/client.$client" >"$work/acknowledged.$client" 2>"$work/error.$client" &
+	done
+	sleep 1.5
+	kill -9 "$(head -n 1 "$PGDATA/postmaster.pid")"
+	wait
+	sed -nE '1s/^[^:]*:[^:]*:[0-9]+: */  /p; 1q' "$work/error.0"
+
+	# The dead postmaster's processes may take a moment to notice.
+	at=$EPOCHREALTIME
+	for ((try = 0; try < 100; try++)); do
+		pg_ctl -s -w -l "$NETBUS_SANDBOX/log/server" -o "-p $PGPORT" start >/dev/null 2>&1 && break
+		sleep 0.1
+	done
+	value 'SELECT 1' >/dev/null || return 1
+	printf '  started again, WAL replayed, after %s s\n\n' "$(since "$at")"
+
+	cat "$work"/acknowledged.[0-9]* >"$work/acknowledged"
+	psql -Xq -v ON_ERROR_STOP=1 -c "\\copy acknowledged FROM '$work/acknowledged'" -c "
+		CREATE TABLE found AS
+			SELECT 'by_' || d AS log, e.seq, e.ts, (e.payload->>'n')::int AS n
+			FROM unnest(ARRAY['commit', 'async', 'memory']) d, netbus.read('by_' || d, max_events => 1000000) e" || return 1
+	show -c "
+		SELECT what, count(r.n) AS found, count(a.n) FILTER (WHERE r.n IS NULL) AS acknowledged_but_lost
+		FROM (VALUES ('table account'), ('log by_commit'), ('log by_async'), ('log by_memory')) w(what)
+			LEFT JOIN acknowledged a ON true FULL JOIN (
+				SELECT 'table account', n FROM account UNION ALL SELECT 'log ' || log, n FROM found) r(what, n) USING (what, n)
+		GROUP BY what ORDER BY 2 DESC, 3, 1 DESC"
+	echo "  A transaction may be committed and its acknowledgement lost, so there can be some more than were acknowledged. The async log"
+	echo "  is written every 10 ms; a memory log keeps nothing."
+	echo
+
+	show -P tuples_only=on -P format=unaligned <<-'END'
+		\echo 'Opening the log of small events for the first time since the crash'
+		SELECT clock_timestamp() AS at \gset
+		SELECT seq, length(payload) FROM netbus.get_raw('small', 150000) \g /dev/null
+		SELECT '  one event of it:        ' || to_char(extract(epoch FROM clock_timestamp() - :'at') * 1000, '990.00') || ' ms';
+		SELECT clock_timestamp() AS at \gset
+		SELECT seq, length(payload) FROM netbus.get_raw('small', 100000) \g /dev/null
+		SELECT '  another one after that: ' || to_char(extract(epoch FROM clock_timestamp() - :'at') * 1000, '990.00') || ' ms';
+	END
+	echo
+
+	check "acknowledged" "$(wc -l <"$work/acknowledged")" "$(value "SELECT count(DISTINCT n) FROM acknowledged")"
+	check "acknowledged, but not in the commit log" 0 \
+		"$(value "SELECT count(*) FROM acknowledged WHERE n NOT IN (SELECT n FROM found WHERE log = 'by_commit')")"
+	check "events of the commit log, rows of the table" "$(value "SELECT count(*) FROM account")" \
+		"$(value "SELECT count(*) FROM found WHERE log = 'by_commit'")"
+	for log in by_commit by_async; do
+		check "$log: events without their row" 0 "$(value "SELECT count(*) FROM found WHERE log = '$log' AND n NOT IN (SELECT n FROM account)")"
+		check "$log: events twice" 0 "$(value "SELECT count(*) - count(DISTINCT n) FROM found WHERE log = '$log'")"
+		check "$log: events out of order" 0 "$(value "
+			SELECT count(*) FROM (SELECT ts < lag(ts) OVER (ORDER BY seq) OR n < lag(n) OVER (PARTITION BY n % $CLIENTS ORDER BY seq) AS back
+				FROM found WHERE log = '$log') f WHERE back")"
+	done
+	check "rows and events of transactions that were rolled back" 0 \
+		"$(value "SELECT count(*) FROM (SELECT n FROM account UNION ALL SELECT n FROM found) r WHERE n % 10 = 0")"
+	value "SELECT netbus.publish('by_' || d, '{}') FROM unnest(ARRAY['commit', 'async', 'memory']) d" >/dev/null
+	check "logs that issue a seq again" 0 \
+		"$(value "SELECT count(*) FROM (SELECT log, max(seq) AS seq FROM found GROUP BY 1) f WHERE netbus.head(log) <= seq")"
+	check "read back once more and equal to what was parsed" "$parsed" \
+		"$(value "SELECT count(*) FROM entry e JOIN changelog c ON (c.package, c.version, c.date, c.text, c.maintainer) =
+			(e.package, doc->>'version', e.date, doc->>'text', doc->>'maintainer')")"
+}
+
+# Nobody else's server.
+if [ -n "${NETBUS_SANDBOX:-}" ]; then
+	crash || die "the server did not come back"
+fi
 
 echo
 if [ $failed -eq 0 ]; then

@@ -4,11 +4,16 @@
 CREATE EXTENSION netbus;
 
 CREATE TABLE entry_line (n int GENERATED ALWAYS AS IDENTITY, line text);
-CREATE TABLE entry (n int, line text, doc jsonb, package text, date timestamptz, month date);
+CREATE TABLE entry (n int PRIMARY KEY, line text, doc jsonb, package text, date timestamptz, month date);
 CREATE INDEX ON entry (month);
 CREATE TABLE arrived (shard int, seq bigint, package text, date timestamptz, delay interval);
 CREATE TABLE all_published (at timestamptz);
 CREATE TABLE rate (what text, log text, events bigint, bytes bigint, seconds float8);
+CREATE TABLE stored (what text, events bigint, payload bigint, seconds float8, disk bigint, wal numeric);
+
+-- Rows and events of the same transactions, for the crash.
+CREATE TABLE account (n int PRIMARY KEY, package text);
+CREATE TABLE acknowledged (n int);
 
 -- Publish the entries as they happened: the entries of a month are a
 -- transaction. Slowly enough that there is something to follow.
@@ -66,4 +71,19 @@ BEGIN
 	COMMIT;
 	stopped := clock_timestamp();
 	INSERT INTO rate SELECT what, log, events, sum(octet_length(line)), extract(epoch FROM stopped - started) FROM entry;
+END $$;
+
+-- Likewise for one that fills a log or a table which was empty: what it takes on disk and in the WAL.
+CREATE PROCEDURE store(what text, relation regclass, query text) LANGUAGE plpgsql AS $$
+DECLARE
+	started timestamptz := clock_timestamp();
+	before pg_lsn := pg_current_wal_insert_lsn();
+	events bigint;
+	stopped timestamptz;
+BEGIN
+	EXECUTE query INTO events;
+	COMMIT;
+	stopped := clock_timestamp();
+	INSERT INTO stored SELECT what, events, sum(length(payload)), extract(epoch FROM stopped - started),
+		pg_total_relation_size(relation), pg_current_wal_insert_lsn() - before FROM small;
 END $$;

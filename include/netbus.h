@@ -24,7 +24,7 @@
 #include "postgres.h"
 #include "fmgr.h"
 
-#define NETBUS_API_VERSION  1
+#define NETBUS_API_VERSION  2
 #define NETBUS_API_VARIABLE "netbus_api"
 
 typedef struct NetbusPublisher NetbusPublisher;
@@ -49,18 +49,19 @@ typedef struct NetbusApi
 
 	/*
 	 * Publish one event.  With transactional it appears when the transaction
-	 * commits, without at once.  The bytes are copied.
+	 * commits, without at once (not in a log with durability "commit").  The
+	 * bytes are copied.  False: the log's policy, drop_newest or sample, refuses it.
 	 */
-	void (*publish)(NetbusPublisher *publisher, const void *payload, uint32 payload_len,
+	bool (*publish)(NetbusPublisher *publisher, const void *payload, uint32 payload_len,
 					const char *key, uint32 key_len, bool transactional);
 
-	/* Publish n events; those of one shard stay in order. */
-	void (*publish_batch)(NetbusPublisher *publisher, const NetbusEvent *events, int n,
-						  bool transactional);
+	/* Publish n events; those of one shard stay in order.  Returns how many were accepted. */
+	int (*publish_batch)(NetbusPublisher *publisher, const NetbusEvent *events, int n,
+						 bool transactional);
 
 	/* Publish n events without key, each of the same length, that lie back to back. */
-	void (*publish_fixed)(NetbusPublisher *publisher, const void *payloads, uint32 payload_len,
-						  int n, bool transactional);
+	int (*publish_fixed)(NetbusPublisher *publisher, const void *payloads, uint32 payload_len,
+						 int n, bool transactional);
 
 	/*
 	 * Open one shard of a log for reading after a seq (right SELECT).  Takes

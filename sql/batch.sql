@@ -1,8 +1,8 @@
 --
 -- Publishing many events with one call
 --
-SELECT netbus.create_log('docs', ring_size => '16MB');
-SELECT netbus.create_log('raw', format => 'bytea', ring_size => '16MB');
+SELECT netbus.create_log('docs', durability => 'memory', ring_size => '16MB');
+SELECT netbus.create_log('raw', durability => 'memory', format => 'bytea', ring_size => '16MB');
 
 -- Every overload.
 SELECT netbus.publish_batch('docs', ARRAY['{"n": 1}', '{"n": 2}']::jsonb[]);

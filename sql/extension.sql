@@ -85,7 +85,7 @@ DROP EXTENSION netbus CASCADE;
 RESET client_min_messages;
 BEGIN;
 CREATE EXTENSION netbus;
-SELECT netbus.create_log('brief');
+SELECT netbus.create_log('brief', durability => 'memory');
 SELECT netbus.publish('brief', '1');
 SELECT netbus.publish('brief', '2', transactional => false);
 SELECT seq, payload FROM netbus.read('brief');

@@ -1,8 +1,8 @@
 --
 -- Publishing lines
 --
-SELECT netbus.create_log('docs');
-SELECT netbus.create_log('raw', format => 'bytea');
+SELECT netbus.create_log('docs', durability => 'memory');
+SELECT netbus.create_log('raw', durability => 'memory', format => 'bytea');
 
 SELECT netbus.publish_lines('docs', E'{"n": 1}\n{"n": 2}\n{"n": 3}');
 SELECT netbus.publish_lines('docs', E'{"n": 4}\r\n{"n": 5}\r\n');

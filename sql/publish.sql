@@ -1,8 +1,8 @@
 --
 -- Publishing one event
 --
-SELECT netbus.create_log('docs');
-SELECT netbus.create_log('raw', format => 'bytea');
+SELECT netbus.create_log('docs', durability => 'memory');
+SELECT netbus.create_log('raw', durability => 'memory', format => 'bytea');
 
 -- Every overload.
 SELECT netbus.publish('docs', '{"n": 1}'::jsonb);
@@ -90,7 +90,7 @@ SET netbus.max_event_size = '1kB';
 SELECT netbus.publish('raw', convert_to(repeat('x', 1025), 'UTF8'));
 SELECT netbus.publish('raw', convert_to(repeat('x', 1024), 'UTF8'));
 RESET netbus.max_event_size;
-SELECT netbus.create_log('huge', format => 'bytea', ring_size => '256MB');
+SELECT netbus.create_log('huge', durability => 'memory', format => 'bytea', ring_size => '256MB');
 SELECT netbus.publish('huge', convert_to(repeat('x', 16 * 1024 * 1024), 'UTF8'));
 SELECT netbus.publish('huge', convert_to(repeat('x', 16 * 1024 * 1024 + 1), 'UTF8'));
 SELECT netbus.publish('huge', convert_to(repeat('x', 16 * 1024 * 1024 + 1), 'UTF8'), transactional => false);
@@ -98,7 +98,7 @@ SELECT seq, length(payload), md5(payload) = md5(repeat('x', 16 * 1024 * 1024)) A
 SELECT netbus.drop_log('huge');
 
 -- A transaction larger than the ring: policy fail refuses what can never fit.
-SELECT netbus.create_log('small', format => 'bytea', ring_size => '64kB', backpressure => 'fail');
+SELECT netbus.create_log('small', durability => 'memory', format => 'bytea', ring_size => '64kB', backpressure => 'fail');
 BEGIN;
 SELECT count(netbus.publish('small', convert_to(repeat('x', 1000), 'UTF8'))) FROM generate_series(1, 15);
 SAVEPOINT s;

@@ -133,7 +133,7 @@ SELECT seq, key, length(payload), left(encode(payload, 'escape'), 3) AS starts F
 SELECT seq, length(payload) FROM netbus.read_raw('raw', 6, key => 'even');
 
 -- Events that are not retained any more.
-SELECT netbus.create_log('short', format => 'bytea', ring_size => '64kB');
+SELECT netbus.create_log('short', durability => 'memory', format => 'bytea', ring_size => '64kB');
 SELECT count(netbus.publish('short', convert_to(repeat('x', 1000), 'UTF8'), transactional => false)) FROM generate_series(1, 300);
 SELECT min(seq) = (SELECT floor_seq FROM netbus.stat_log WHERE log = 'short') AS from_the_floor, max(seq), max(seq) - min(seq) + 1 = count(*) AS contiguous
 FROM netbus.read_raw('short');

@@ -45,7 +45,7 @@ RESET ROLE;
 
 -- An admin creates logs, and owns them.
 SET ROLE regress_netbus_admin;
-SELECT netbus.create_log('l');
+SELECT netbus.create_log('l', durability => 'memory');
 SELECT log, owner FROM netbus.logs;
 SELECT netbus.publish('l', '"by the owner"');
 SELECT payload FROM netbus.read('l');

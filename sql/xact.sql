@@ -1,10 +1,10 @@
 --
 -- Publishing and the transaction
 --
-SELECT netbus.create_log('l');
+SELECT netbus.create_log('l', durability => 'memory');
 CREATE VIEW counters AS
 	SELECT offered, accepted, rejected, evicted, aborted, retained, next_seq, stable_seq,
-		offered = accepted + rejected AND accepted = retained + evicted + aborted AS identities
+		offered = accepted + rejected + sampled_out AND accepted = retained + expired + evicted + aborted AS identities
 	FROM netbus.stat_log WHERE log = 'l';
 
 -- Nothing is there before the commit, not even for ourselves.
@@ -280,7 +280,7 @@ DROP VIEW counters;
 SELECT netbus.drop_log('l');
 
 -- A savepoint whose events push out those before it, rolled back: the rest of the transaction goes on.
-SELECT netbus.create_log('small', format => 'bytea', ring_size => '64kB');
+SELECT netbus.create_log('small', durability => 'memory', format => 'bytea', ring_size => '64kB');
 BEGIN;
 SELECT netbus.publish('small', '\x01'::bytea);
 SAVEPOINT a;

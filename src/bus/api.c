@@ -55,25 +55,26 @@ ready(NetbusPublisher *publisher)
 }
 
 /* Append an event, parsed where the log wants jsonb. */
-static inline void
+static inline bool
 append(Publisher *publisher, bool transactional, const char *key, uint32 key_len,
 	   const void *payload, uint32 payload_len)
 {
 	if (publisher->log->options.format == LOG_FORMAT_JSONB)
 	{
+		bool accepted;
 		Jsonb *jsonb;
 
 		pg_verifymbstr(payload, payload_len, false);
 		jsonb = publisher_parse_json(payload, payload_len);
-		publisher_append(publisher, transactional, key, key_len, VARDATA(jsonb),
-						 VARSIZE(jsonb) - VARHDRSZ);
+		accepted = publisher_append(publisher, transactional, key, key_len, VARDATA(jsonb),
+									VARSIZE(jsonb) - VARHDRSZ);
 		pfree(jsonb);
+		return accepted;
 	}
-	else
-		publisher_append(publisher, transactional, key, key_len, payload, payload_len);
+	return publisher_append(publisher, transactional, key, key_len, payload, payload_len);
 }
 
-static void
+static bool
 api_publish(NetbusPublisher *handle, const void *payload, uint32 payload_len, const char *key,
 			uint32 key_len, bool transactional)
 {
@@ -81,35 +82,34 @@ api_publish(NetbusPublisher *handle, const void *payload, uint32 payload_len, co
 
 	if (!transactional && publisher->log->options.format == LOG_FORMAT_BYTEA &&
 		frame_size(1, (uint64) payload_len + sizeof(uint16) + key_len) <= RING_SMALL)
-	{
-		publisher_append_small(publisher, publisher_shard(publisher, key, key_len), key, key_len,
-							   payload, payload_len);
-		return;
-	}
-	append(publisher, transactional, key, key_len, payload, payload_len);
-	if (!transactional)
-		publisher_flush_immediate(publisher);
+		return publisher_append_small(publisher, publisher_shard(publisher, key, key_len), key,
+									  key_len, payload, payload_len);
+	return append(publisher, transactional, key, key_len, payload, payload_len) &&
+		   (transactional || publisher_flush_immediate(publisher) == 0);
 }
 
-static void
+static int
 api_publish_batch(NetbusPublisher *handle, const NetbusEvent *events, int n, bool transactional)
 {
 	Publisher *publisher = ready(handle);
+	int accepted = 0;
 
 	for (int i = 0; i < n; i++)
-		append(publisher, transactional, events[i].key, events[i].key_len, events[i].payload,
-			   events[i].payload_len);
+		accepted += append(publisher, transactional, events[i].key, events[i].key_len,
+						   events[i].payload, events[i].payload_len);
 	if (!transactional)
-		publisher_flush_immediate(publisher);
+		accepted -= publisher_flush_immediate(publisher);
+	return accepted;
 }
 
-static void
+static int
 api_publish_fixed(NetbusPublisher *handle, const void *payloads, uint32 payload_len, int n,
 				  bool transactional)
 {
 	Publisher *publisher = ready(handle);
 	const char *payload = payloads;
 	bool bytea = publisher->log->options.format == LOG_FORMAT_BYTEA;
+	int accepted = 0;
 
 	while (n > 0)
 	{
@@ -118,16 +118,18 @@ api_publish_fixed(NetbusPublisher *handle, const void *payloads, uint32 payload_
 		/* As many as the chunk takes, in one copy; the general way where none fits. */
 		if (bytea)
 			done = publisher_append_fixed(publisher, transactional, payload, payload_len, n);
+		accepted += done;
 		if (done == 0)
 		{
-			append(publisher, transactional, NULL, 0, payload, payload_len);
+			accepted += append(publisher, transactional, NULL, 0, payload, payload_len);
 			done = 1;
 		}
 		payload += (Size) payload_len * done;
 		n -= done;
 	}
 	if (!transactional)
-		publisher_flush_immediate(publisher);
+		accepted -= publisher_flush_immediate(publisher);
+	return accepted;
 }
 
 static NetbusReader *

@@ -12,11 +12,15 @@
  */
 #include "postgres.h"
 
-#include "bus/builder.h"
+#include "bus/backpressure.h"
 
 #include <sys/mman.h>
 
+#include "redex/store.h"
+
+#include "access/xact.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 
 #define CHUNK_SMALL (8 * 1024) /* with the Chunk header */
 #define CHUNK_LARGE (256 * 1024)
@@ -46,9 +50,10 @@ cut_chunk(int size_class)
 
 	if (slab_next[size_class] == slab_end[size_class])
 	{
-		/* Small chunks come from a small slab: most sessions need no more. */
-		Size size = size_class == CLASS_SMALL ? 32 * CHUNK_SMALL : SLAB_SIZE;
-		Size slack = size_class == CLASS_SMALL ? 0 : SLAB_ALIGN;
+		/* The first small chunks come from a small slab: most sessions need no more. */
+		bool first = size_class == CLASS_SMALL && !slab_end[CLASS_SMALL];
+		Size size = first ? 32 * CHUNK_SMALL : SLAB_SIZE;
+		Size slack = first ? 0 : SLAB_ALIGN;
 		char *slab = MemoryContextAllocHuge(chunk_context, size + slack);
 
 		if (slack)
@@ -106,6 +111,7 @@ alloc_chunk(uint64 need, uint32 max_capacity, bool small)
 	chunk->count = 0;
 	chunk->flags = 0;
 	chunk->hashed = false;
+	chunk->frame = NULL;
 	return chunk;
 }
 
@@ -155,8 +161,10 @@ drop_first(Builder *builder)
 }
 
 void
-builder_grow(Builder *builder, const BuilderLimits *limits, uint64 body_len, bool keys)
+builder_grow(Builder *builder, uint64 body_len, bool keys)
 {
+	const BuilderLimits *limits = builder->limits;
+	uint32 max_frame = limits->max_frame;
 	uint64 need = body_len + sizeof(uint32);
 	uint64 room;
 	Chunk *chunk;
@@ -165,15 +173,16 @@ builder_grow(Builder *builder, const BuilderLimits *limits, uint64 body_len, boo
 		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 						errmsg("event of %llu bytes is too large", (unsigned long long) body_len),
 						errdetail("netbus.max_event_size is %d kB.", nb_max_event_size)));
-	if (frame_size(1, body_len) > limits->max_frame)
+	if (frame_size(1, body_len) > limits->max_single)
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 			 errmsg("event of %llu bytes does not fit into log \"%s\"",
 					(unsigned long long) body_len, limits->log->name),
 			 errdetail("A frame of this log has at most %u bytes, an eighth of its ring.",
-					   limits->max_frame),
+					   limits->max_single),
 			 errhint("Raise the log's ring_size with netbus.alter_log() and restart the server.")));
+	max_frame = Max(max_frame, frame_size(1, body_len));
 
 	if (builder->last)
 	{
@@ -189,7 +198,7 @@ builder_grow(Builder *builder, const BuilderLimits *limits, uint64 body_len, boo
 			uint64 bytes = builder->closed_bytes;
 
 			builder->closed_bytes -= chunk_frame_size(builder->last);
-			ring_reject(log_ring(limits->log->shared, builder->shard), 1);
+			ring_reject(log_ring(limits->log->shared, builder->shard), 1, false);
 			ereport(
 				ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
@@ -206,9 +215,14 @@ builder_grow(Builder *builder, const BuilderLimits *limits, uint64 body_len, boo
 
 	room = limits->max_bytes - builder->closed_bytes;
 	if (limits->keep_newest)
-		room = Max(room, limits->max_frame);
-	room = Min(room, limits->max_frame) - sizeof(FrameHeader);
-	chunk = alloc_chunk(need, room, builder->appended == 0 && builder->expected <= CHUNK_SMALL);
+		room = Max(room, max_frame);
+	room = Min(room, max_frame) - sizeof(FrameHeader);
+	if (limits->throttled)
+		backpressure_wait(limits, builder->shard,
+						  builder->closed_bytes + sizeof(FrameHeader) + need);
+	chunk = alloc_chunk(need, room,
+						max_frame <= CHUNK_SMALL ||
+							(builder->appended == 0 && builder->expected <= CHUNK_SMALL));
 	chunk->flags = limits->flags | (keys ? FRAME_KEYS : 0);
 	chunk->ordinal = ++builder->ordinals;
 	if (builder->last)
@@ -340,34 +354,30 @@ builder_reset(Builder *builder)
 	builder->nmarks = 0;
 }
 
-/* Copy a chunk to its place in the ring, as a frame. */
-static void
-copy_chunk(Ring *ring, const Chunk *chunk, const RingFrame *info, uint64 *pos, uint64 seq,
-		   const RingGrant *grant)
+/* Copy what follows a frame's header, and zero its padding; returns the hash for the header. */
+static uint64
+copy_body(const Chunk *chunk, uint32 *offsets, uint32 length)
 {
-	FrameHeader *frame = ring_put(ring, pos, info->length);
-	uint32 *offsets = frame_offsets(frame);
 	char *bodies = (char *) (offsets + chunk->count);
 	uint32 used = sizeof(FrameHeader) + chunk->count * sizeof(uint32) + chunk->body_len;
-	uint64 hash;
 
 	for (uint32 i = 0; i < chunk->count; i++)
 		offsets[i] = chunk_end_offset(chunk, i);
 	memcpy(bodies, chunk->data, chunk->body_len);
-	memset(bodies + chunk->body_len, 0, info->length - used);
-	hash = frame_hash_offsets(offsets, chunk->count, chunk->body_hash);
-	ring_put_header(ring, frame, *pos, info, chunk->flags, seq, grant, hash);
+	memset(bodies + chunk->body_len, 0, length - used);
+	return frame_hash_offsets(offsets, chunk->count, chunk->body_hash);
 }
 
-void
-builder_log_full(NbLog *log)
+/* Copy a chunk to its place in the ring, as a frame. */
+static void
+copy_chunk(Ring *ring, Chunk *chunk, const RingFrame *info, uint64 *pos, uint64 seq,
+		   const RingGrant *grant)
 {
-	ereport(
-		ERROR,
-		(errcode(ERRCODE_INSUFFICIENT_RESOURCES), errmsg("log \"%s\" is full", log->name),
-		 errdetail(
-			 "A transaction that is still being committed keeps the oldest events of its ring."),
-		 errhint("Try again, or raise the log's ring_size.")));
+	FrameHeader *frame = ring_put(ring, pos, info->length);
+	uint64 hash = copy_body(chunk, frame_offsets(frame), info->length);
+
+	ring_put_header(ring, frame, *pos, info, chunk->flags, seq, grant, hash);
+	chunk->frame = frame;
 }
 
 void
@@ -379,54 +389,155 @@ builder_prepare(Builder *builder, NbLog *log)
 		nb_log_raise_bound(log, last_seq);
 }
 
-void
-builder_claim(Builder *builder, const BuilderLimits *limits)
+static inline RingFrame
+chunk_info(const Chunk *chunk)
 {
+	RingFrame info = {chunk_frame_size(chunk), chunk->count, chunk->body_len};
+
+	return info;
+}
+
+bool
+builder_claim(Builder *builder)
+{
+	const BuilderLimits *limits = builder->limits;
 	NbLog *log = limits->log;
 	Ring *ring = log_ring(log->shared, builder->shard);
 	RingFrame local[64];
 	RingFrame *frames = local;
-	RingGrant grant;
 	RingResult result;
+	int64 deadline = 0;
+	uint64 bytes = 0;
 	uint64 skipped = builder->appended;
+	uint64 skipped_bytes = 0;
+	Chunk *from; /* the first that may go into the ring */
 	uint64 pos;
 	uint64 seq;
 	int n = 0;
 
 	Assert(!builder->claimed && builder->appended > 0);
 
-	if (builder->chunks > lengthof(local))
-		frames = palloc(builder->chunks * sizeof(RingFrame));
-	for (Chunk *chunk = builder->first; chunk; chunk = chunk->next, n++)
+	/* The newest that fill a quarter of the ring, and are each no larger than a frame there. */
+	from = builder->first;
+	for (Chunk *chunk = builder->first; chunk; chunk = chunk->next)
 	{
 		hash_chunk(chunk);
-		frames[n].length = chunk_frame_size(chunk);
-		frames[n].count = chunk->count;
-		frames[n].body_bytes = chunk->body_len;
+		bytes += chunk_frame_size(chunk);
+		n++;
+		while (from != chunk->next &&
+			   (bytes > ring->size / 4 || chunk_frame_size(chunk) > ring->max_frame))
+		{
+			bytes -= chunk_frame_size(from);
+			skipped_bytes += from->body_len;
+			from = from->next;
+			n--;
+		}
+	}
+	if (n > lengthof(local))
+		frames = palloc(n * sizeof(RingFrame));
+	n = 0;
+	for (Chunk *chunk = from; chunk; chunk = chunk->next)
+	{
+		frames[n++] = chunk_info(chunk);
 		skipped -= chunk->count;
 	}
-	ring_map(ring, &log->local[builder->shard].mapped,
-			 builder->closed_bytes + (builder->last ? chunk_frame_size(builder->last) : 0));
+	ring_map(ring, &log->local[builder->shard].mapped, bytes);
 	debug_point("claim");
-	while ((result = ring_claim(ring, frames, n, skipped, limits->keep_newest, &grant)) ==
-		   RING_SEQ_LIMIT)
-		builder_prepare(builder, log);
-	if (result == RING_FULL)
-		builder_log_full(log);
+	for (;;)
+	{
+		result = ring_claim(ring, frames, n, skipped, skipped_bytes, limits->claim_flags,
+							&builder->grant);
+		if (result == RING_OK)
+			break;
+		if (result == RING_SEQ_LIMIT)
+			builder_prepare(builder, log);
+		else if (!backpressure_full(limits, builder->shard, bytes, builder->appended, &deadline))
+		{
+			if (frames != local)
+				pfree(frames);
+			return false;
+		}
+	}
 	builder->claimed = true;
 
 	/* No error, no interrupt, no allocation from here to the last copy. */
-	pos = grant.start_pos;
-	seq = grant.first_seq;
+	pos = builder->grant.start_pos;
+	seq = builder->grant.first_seq;
 	n = 0;
-	for (Chunk *chunk = builder->first; chunk; chunk = chunk->next, n++)
+	for (Chunk *chunk = from; chunk; chunk = chunk->next, n++)
 	{
-		if (n < grant.first)
+		if (n < builder->grant.first)
 			continue;
-		copy_chunk(ring, chunk, &frames[n], &pos, seq, &grant);
+		copy_chunk(ring, chunk, &frames[n], &pos, seq, &builder->grant);
 		debug_point_noerror("copy");
 		seq += chunk->count;
 	}
 	if (frames != local)
 		pfree(frames);
+	return true;
+}
+
+bool
+builder_needs_rows(const Builder *builder)
+{
+	const BuilderLimits *limits = builder->limits;
+
+	return limits->rows_all || ((limits->claim_flags & RING_TO_TABLE) &&
+								builder->closed_bytes + chunk_frame_size(builder->last) >
+									log_ring(limits->log->shared, builder->shard)->size / 4);
+}
+
+bool
+builder_has_rows(const Builder *builder)
+{
+	return builder->claimed &&
+		   (builder->limits->rows_all ||
+			((builder->limits->claim_flags & RING_TO_TABLE) && !builder->first->frame));
+}
+
+void
+builder_insert_rows(Builder *builder)
+{
+	const BuilderLimits *limits = builder->limits;
+	const Ring *ring = log_ring(limits->log->shared, builder->shard);
+	uint64 seq = builder->grant.first_seq;
+	StoreWriter writer;
+
+	/* Where the first chunk's seqs begin. */
+	for (Chunk *chunk = builder->first; chunk; chunk = chunk->next)
+		if (!chunk->frame)
+			seq -= chunk->count;
+
+	PushActiveSnapshot(GetTransactionSnapshot()); /* TOAST wants one */
+	store_open(&writer, nb_log_table(limits->log, builder->grant.segment), builder->chunks > 2);
+	for (Chunk *chunk = builder->first; chunk; chunk = chunk->next)
+	{
+		RingFrame info = chunk_info(chunk);
+		char *row;
+
+		if (chunk->frame && !limits->rows_all)
+			break;
+		debug_point("row");
+		row = store_row(&writer, info.length);
+		if (chunk->frame)
+		{
+			uint32 word = frame_word(FRAME_READY, info.length);
+
+			/* Pending, so nobody evicts it. */
+			memcpy(row, chunk->frame, info.length);
+			memcpy(row, &word, sizeof(word));
+		}
+		else
+		{
+			FrameHeader header;
+			uint64 hash = copy_body(chunk, (uint32 *) (row + sizeof(FrameHeader)), info.length);
+
+			ring_fill_header(ring, &header, &info, chunk->flags, seq, &builder->grant, hash);
+			memcpy(row, &header, sizeof(header));
+		}
+		store_insert(&writer, builder->shard, seq, chunk->count, info.length);
+		seq += chunk->count;
+	}
+	store_close(&writer);
+	PopActiveSnapshot();
 }

@@ -39,6 +39,7 @@ typedef struct Chunk
 	uint16 flags; /* FRAME_KEYS, FRAME_JSONB */
 	bool hashed;
 	uint8 size_class;
+	const FrameHeader *frame; /* once claimed: its place in the ring, NULL: it has none */
 	char data[FLEXIBLE_ARRAY_MEMBER];
 } Chunk;
 
@@ -51,8 +52,11 @@ typedef struct BuilderMark
 	uint64 appended; /* events before it */
 } BuilderMark;
 
+struct BuilderLimits;
+
 typedef struct Builder
 {
+	const struct BuilderLimits *limits;
 	Chunk *first;
 	Chunk *last;
 	uint64 closed_bytes; /* frame sizes of all chunks but the last */
@@ -67,16 +71,23 @@ typedef struct Builder
 	struct Builder *next; /* in the list of those with events, by its owner */
 	bool listed;
 	bool claimed; /* its ring has a claim of ours */
+	RingGrant grant;
 	int shard;
 } Builder;
 
-/* What limits a builder: properties of the log. */
+/* What limits a builder: properties of the log, and whether its events wait for the commit. */
 typedef struct BuilderLimits
 {
-	uint32 max_frame; /* bytes of a frame */
-	uint64 max_bytes; /* bytes of all frames: a quarter of the ring */
-	bool keep_newest; /* beyond that give up the oldest, else fail */
-	uint16 flags;     /* FRAME_JSONB or 0 */
+	uint32 max_frame;   /* bytes of a frame with several events */
+	uint32 max_single;  /* bytes of a frame with one event */
+	uint64 max_bytes;   /* bytes of all frames: a quarter of the ring, if they have to fit there */
+	bool keep_newest;   /* beyond that give up the oldest, else fail */
+	bool transactional; /* events wait for the commit */
+	bool rows_all;      /* every frame is a row */
+	bool policed;       /* a policy looks at each event: drop_newest, sample */
+	bool throttled;     /* it looks at each chunk: block, fail */
+	int claim_flags;    /* RING_MAY_SKIP ... */
+	uint16 flags;       /* FRAME_JSONB or 0 */
 	NbLog *log;
 } BuilderLimits;
 
@@ -85,7 +96,7 @@ typedef struct BuilderLimits
 	(((uint32 *) ((chunk)->data + (chunk)->capacity))[-1 - (int64) (i)])
 
 /* Make room for an event of that many body bytes: a new chunk, or an error. */
-extern void builder_grow(Builder *builder, const BuilderLimits *limits, uint64 body_len, bool keys);
+extern void builder_grow(Builder *builder, uint64 body_len, bool keys);
 extern void builder_mark(Builder *builder, int level);
 extern void builder_end_level(Builder *builder, int level, bool commit);
 extern void builder_reset(Builder *builder);
@@ -96,12 +107,17 @@ extern void builder_prepare(Builder *builder, NbLog *log);
 /*
  * Claim room in the ring for everything in the builder, and copy it there.  May
  * fail until the claim is made, from then on nothing does.  Afterwards
- * builder->claimed; the chunks stay until builder_reset().
+ * builder->claimed; the chunks stay until builder_reset().  False: the log's
+ * policy has refused all of it, and it is counted.
  */
-extern void builder_claim(Builder *builder, const BuilderLimits *limits);
+extern bool builder_claim(Builder *builder);
 
-/* The error of a log whose policy is "fail" and whose ring has no room. */
-extern void builder_log_full(NbLog *log);
+/* Will there be rows for sure: is there more than a ring can take? */
+extern bool builder_needs_rows(const Builder *builder);
+
+/* Are there rows to insert for a claimed builder?  builder_insert_rows() does it; it may fail. */
+extern bool builder_has_rows(const Builder *builder);
+extern void builder_insert_rows(Builder *builder);
 
 /* At the end of a transaction: give back memory beyond netbus.publish_buffer. */
 extern void builder_trim_memory(void);
@@ -111,8 +127,8 @@ extern void builder_trim_memory(void);
  * events that do not wait for a transaction).
  */
 static inline void
-builder_append(Builder *builder, const BuilderLimits *limits, int level, const char *key,
-			   uint32 key_len, const void *payload, uint32 payload_len)
+builder_append(Builder *builder, int level, const char *key, uint32 key_len, const void *payload,
+			   uint32 payload_len)
 {
 	Chunk *chunk;
 	char *to;
@@ -133,8 +149,7 @@ builder_append(Builder *builder, const BuilderLimits *limits, int level, const c
 				   chunk->body_len + body_len + (chunk->count + 1) * sizeof(uint32) <=
 					   chunk->capacity))
 			break;
-		builder_grow(builder, limits, payload_len + (key ? sizeof(uint16) + key_len : 0),
-					 key != NULL);
+		builder_grow(builder, payload_len + (key ? sizeof(uint16) + key_len : 0), key != NULL);
 	}
 
 	to = chunk->data + chunk->body_len;

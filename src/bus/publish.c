@@ -146,8 +146,9 @@ transactional_arg(FunctionCallInfo fcinfo, int n)
 
 /*
  * One event of the log's own format, from a function that publishes just one.
+ * False: the log's policy refuses it.
  */
-static inline void
+static inline bool
 publish_one(Publisher *publisher, bool transactional, const char *key, uint32 key_len,
 			const void *payload, uint32 payload_len)
 {
@@ -155,13 +156,11 @@ publish_one(Publisher *publisher, bool transactional, const char *key, uint32 ke
 		frame_size(1, (uint64) payload_len + sizeof(uint16) + key_len) <= RING_SMALL)
 	{
 		/* Too small to have a key that is too long, or a forbidden size. */
-		publisher_append_small(publisher, publisher_shard(publisher, key, key_len), key, key_len,
-							   payload, payload_len);
-		return;
+		return publisher_append_small(publisher, publisher_shard(publisher, key, key_len), key,
+									  key_len, payload, payload_len);
 	}
-	publisher_append(publisher, transactional, key, key_len, payload, payload_len);
-	if (!transactional)
-		publisher_flush_immediate(publisher);
+	return publisher_append(publisher, transactional, key, key_len, payload, payload_len) &&
+		   (transactional || publisher_flush_immediate(publisher) == 0);
 }
 
 /* publish() of a payload that is stored as it is: jsonb or bytea. */
@@ -171,6 +170,7 @@ publish_varlena(FunctionCallInfo fcinfo, PayloadKind kind)
 	Publisher *publisher = publisher_arg(fcinfo);
 	struct varlena *payload;
 	text *key = NULL;
+	bool accepted;
 
 	if (unlikely(PG_ARGISNULL(1)))
 		null_argument("payload");
@@ -178,11 +178,12 @@ publish_varlena(FunctionCallInfo fcinfo, PayloadKind kind)
 	payload = PG_DETOAST_DATUM_PACKED(PG_GETARG_DATUM(1));
 	if (!PG_ARGISNULL(2))
 		key = PG_GETARG_TEXT_PP(2);
-	publish_one(publisher, transactional_arg(fcinfo, 3), key ? VARDATA_ANY(key) : NULL,
-				key ? VARSIZE_ANY_EXHDR(key) : 0, VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload));
+	accepted = publish_one(publisher, transactional_arg(fcinfo, 3), key ? VARDATA_ANY(key) : NULL,
+						   key ? VARSIZE_ANY_EXHDR(key) : 0, VARDATA_ANY(payload),
+						   VARSIZE_ANY_EXHDR(payload));
 	if ((Pointer) payload != DatumGetPointer(PG_GETARG_DATUM(1)))
 		pfree(payload);
-	PG_RETURN_BOOL(true);
+	PG_RETURN_BOOL(accepted);
 }
 
 Datum
@@ -205,6 +206,7 @@ netbus_publish_text(PG_FUNCTION_ARGS)
 	text *payload;
 	text *key = NULL;
 	Jsonb *jsonb;
+	bool accepted;
 
 	if (PG_ARGISNULL(1))
 		null_argument("payload");
@@ -213,10 +215,11 @@ netbus_publish_text(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(2))
 		key = PG_GETARG_TEXT_PP(2);
 	jsonb = publisher_parse_json(VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload));
-	publish_one(publisher, transactional_arg(fcinfo, 3), key ? VARDATA_ANY(key) : NULL,
-				key ? VARSIZE_ANY_EXHDR(key) : 0, VARDATA(jsonb), VARSIZE(jsonb) - VARHDRSZ);
+	accepted =
+		publish_one(publisher, transactional_arg(fcinfo, 3), key ? VARDATA_ANY(key) : NULL,
+					key ? VARSIZE_ANY_EXHDR(key) : 0, VARDATA(jsonb), VARSIZE(jsonb) - VARHDRSZ);
 	pfree(jsonb);
-	PG_RETURN_BOOL(true);
+	PG_RETURN_BOOL(accepted);
 }
 
 /* ---------------------------------------------------------------- batches */
@@ -321,6 +324,7 @@ publish_array(FunctionCallInfo fcinfo, PayloadKind kind)
 	int level = publisher_level(transactional);
 	MemoryContext context = NULL;
 	ErrorContextCallback where;
+	int accepted = 0;
 	int i;
 
 	if (PG_ARGISNULL(1))
@@ -360,22 +364,22 @@ publish_array(FunctionCallInfo fcinfo, PayloadKind kind)
 			MemoryContextSwitchTo(old);
 		}
 		if (keyless)
-			publisher_append_to(publisher, keyless, level, NULL, 0, VARDATA_ANY(payload),
-								VARSIZE_ANY_EXHDR(payload));
+			accepted += publisher_append_to(keyless, level, NULL, 0, VARDATA_ANY(payload),
+											VARSIZE_ANY_EXHDR(payload));
 		else
-			publisher_append(publisher, transactional, key, key_len, VARDATA_ANY(payload),
-							 VARSIZE_ANY_EXHDR(payload));
+			accepted += publisher_append(publisher, transactional, key, key_len,
+										 VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload));
 		if (kind == PAYLOAD_TEXT)
 			MemoryContextReset(context);
 	}
 	error_context_stack = where.previous;
 
 	if (!transactional)
-		publisher_flush_immediate(publisher);
+		accepted -= publisher_flush_immediate(publisher);
 	if (context)
 		MemoryContextDelete(context);
 	PG_FREE_IF_COPY(array, 1);
-	PG_RETURN_INT32(count);
+	PG_RETURN_INT32(accepted);
 }
 
 Datum
@@ -403,6 +407,7 @@ publish_json_array(FunctionCallInfo fcinfo, Publisher *publisher, Jsonb *jsonb)
 	bool transactional = transactional_arg(fcinfo, 3);
 	KeyWalk keys;
 	MemoryContext context;
+	int accepted = 0;
 	int count;
 
 	check_format(fcinfo, publisher, PAYLOAD_JSONB);
@@ -422,14 +427,14 @@ publish_json_array(FunctionCallInfo fcinfo, Publisher *publisher, Jsonb *jsonb)
 		const char *key = next_key(&keys, &key_len);
 
 		MemoryContextSwitchTo(old);
-		publisher_append(publisher, transactional, key, key_len, VARDATA(payload),
-						 VARSIZE(payload) - VARHDRSZ);
+		accepted += publisher_append(publisher, transactional, key, key_len, VARDATA(payload),
+									 VARSIZE(payload) - VARHDRSZ);
 		MemoryContextReset(context);
 	}
 	if (!transactional)
-		publisher_flush_immediate(publisher);
+		accepted -= publisher_flush_immediate(publisher);
 	MemoryContextDelete(context);
-	PG_RETURN_INT32(count);
+	PG_RETURN_INT32(accepted);
 }
 
 Datum
@@ -511,7 +516,7 @@ publish_lines(FunctionCallInfo fcinfo, PayloadKind kind)
 	MemoryContext context = NULL;
 	ErrorContextCallback where;
 	uint64 line = 0;
-	int32 count = 0;
+	int32 accepted = 0;
 
 	if (PG_ARGISNULL(1))
 		null_argument("lines");
@@ -545,28 +550,25 @@ publish_lines(FunctionCallInfo fcinfo, PayloadKind kind)
 		if (len == 0)
 			continue;
 		if (!jsonb)
-			publisher_append(publisher, transactional, NULL, 0, payload, len);
+			accepted += publisher_append(publisher, transactional, NULL, 0, payload, len);
 		else if (!is_blank(payload, len))
 		{
 			MemoryContext old = MemoryContextSwitchTo(context);
 			Jsonb *parsed = publisher_parse_json(payload, len);
 
 			MemoryContextSwitchTo(old);
-			publisher_append(publisher, transactional, NULL, 0, VARDATA(parsed),
-							 VARSIZE(parsed) - VARHDRSZ);
+			accepted += publisher_append(publisher, transactional, NULL, 0, VARDATA(parsed),
+										 VARSIZE(parsed) - VARHDRSZ);
 			MemoryContextReset(context);
 		}
-		else
-			continue;
-		count++;
 	}
 	error_context_stack = where.previous;
 
 	if (!transactional)
-		publisher_flush_immediate(publisher);
+		accepted -= publisher_flush_immediate(publisher);
 	if (context)
 		MemoryContextDelete(context);
-	PG_RETURN_INT32(count);
+	PG_RETURN_INT32(accepted);
 }
 
 Datum

@@ -26,6 +26,9 @@
 
 #include "bus/publisher.h"
 
+#include "bus/backpressure.h"
+#include "redex/store.h"
+
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -51,6 +54,8 @@ publisher_of(NbLog *log)
 		made->immediate = palloc0(shards * sizeof(Builder));
 		for (int i = 0; i < shards; i++)
 		{
+			made->builders[i].limits = &made->limits;
+			made->immediate[i].limits = &made->immediate_limits;
 			made->builders[i].shard = made->immediate[i].shard = i;
 			made->builders[i].level = made->immediate[i].level = 1;
 		}
@@ -59,11 +64,31 @@ publisher_of(NbLog *log)
 	}
 
 	limits = &publisher->limits;
-	limits->max_frame = ring->max_frame;
+	limits->log = log;
+	limits->flags = log->options.format == LOG_FORMAT_JSONB ? FRAME_JSONB : 0;
+	limits->transactional = true;
+	limits->rows_all = log->options.durability == LOG_COMMIT;
+	limits->max_frame = limits->max_single = ring->max_frame;
 	limits->max_bytes = ring->size / 4;
 	limits->keep_newest = log->options.backpressure == LOG_DROP_OLDEST;
-	limits->flags = log->options.format == LOG_FORMAT_JSONB ? FRAME_JSONB : 0;
-	limits->log = log;
+	limits->claim_flags = limits->keep_newest ? RING_MAY_SKIP | RING_MAY_LOSE : 0;
+	limits->policed =
+		log->options.backpressure == LOG_DROP_NEWEST || log->options.backpressure == LOG_SAMPLE;
+	limits->throttled =
+		log->options.backpressure == LOG_BLOCK || log->options.backpressure == LOG_FAIL;
+	if (nb_log_durable(log))
+		limits->max_frame = Min(ring->max_frame, STORE_ROW_BYTES);
+	publisher->immediate_limits = *limits;
+	publisher->immediate_limits.transactional = false;
+	if (nb_log_durable(log))
+	{
+		/* What the ring does not take goes by way of the table. */
+		limits->max_frame = STORE_ROW_BYTES;
+		limits->max_single = FRAME_MAX_LENGTH - 1;
+		limits->max_bytes = PG_UINT64_MAX / 2;
+		limits->keep_newest = false;
+		limits->claim_flags |= RING_MAY_SKIP | RING_TO_TABLE;
+	}
 	return publisher;
 }
 
@@ -111,6 +136,12 @@ publisher_open(const char *log_name)
 						log_name)));
 
 	log = nb_log_open(log_name, RowExclusiveLock, ACL_INSERT);
+	if (log->copy)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot publish to log \"%s\": it is a copy that a subscription fills",
+						log_name),
+				 errhint("Publish where it comes from, or drop the subscription.")));
 	publisher = publisher_of(log);
 	publisher->user = user;
 
@@ -175,6 +206,26 @@ publisher_too_large(uint64 payload_len)
 }
 
 void
+publisher_refuse_immediate(const Publisher *publisher)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("log \"%s\" takes events with their transaction only", publisher->log->name),
+			 errdetail("Its durability is \"commit\"."),
+			 errhint("Leave out \"transactional => false\", or use a log with durability "
+					 "\"async\" or \"memory\".")));
+}
+
+bool
+publisher_admit(const Builder *builder, uint32 key_len, uint32 payload_len)
+{
+	return backpressure_admit(builder->limits, builder->shard,
+							  builder->closed_bytes +
+								  (builder->last ? chunk_frame_size(builder->last) : 0) +
+								  frame_size(1, (uint64) payload_len + key_len + sizeof(uint16)));
+}
+
+bool
 publisher_append_small(Publisher *publisher, int shard, const char *key, uint32 key_len,
 					   const void *payload, uint32 payload_len)
 {
@@ -189,8 +240,10 @@ publisher_append_small(Publisher *publisher, int shard, const char *key, uint32 
 	char *body;
 	uint64 hash;
 	RingResult result;
+	int64 deadline = 0;
+	const BuilderLimits *limits = &publisher->immediate_limits;
 
-	frame.header.flags = publisher->limits.flags | (key ? FRAME_KEYS : 0);
+	frame.header.flags = limits->flags | (key ? FRAME_KEYS : 0);
 	frame.header.count = 1;
 	frame.header.body_bytes = body_len;
 	*frame_offsets(&frame.header) = body_len;
@@ -208,12 +261,22 @@ publisher_append_small(Publisher *publisher, int shard, const char *key, uint32 
 	memset(body + body_len, 0, frame.bytes + length - (body + body_len));
 	hash = frame_hash_offsets(frame_offsets(&frame.header), 1, frame_hash_bodies(body, body_len));
 
+	if (unlikely(publisher->limits.rows_all))
+		publisher_refuse_immediate(publisher);
+	if (unlikely(limits->policed) && !backpressure_admit(limits, shard, length))
+		return false;
 	ring_map(ring, &publisher->log->local[shard].mapped, length);
-	while ((result = ring_append_small(ring, &frame.header, length, hash,
-									   publisher->limits.keep_newest)) == RING_SEQ_LIMIT)
-		nb_log_raise_bound(publisher->log, ring->next_seq + 1);
-	if (result == RING_FULL)
-		builder_log_full(publisher->log);
+	while ((result = ring_append_small(ring, &frame.header, length, hash, limits->claim_flags)) !=
+		   RING_OK)
+	{
+		if (result == RING_SEQ_LIMIT)
+			nb_log_raise_bound(publisher->log, ring->next_seq + 1);
+		else if (!backpressure_full(limits, shard, length, 1, &deadline))
+			return false;
+	}
+	if (publisher->log->options.durability == LOG_ASYNC)
+		nb_log_notice_events(publisher->log, shard);
+	return true;
 }
 
 int
@@ -226,6 +289,8 @@ publisher_append_fixed(Publisher *publisher, bool transactional, const char *pay
 	Chunk *chunk;
 	uint64 room;
 
+	if (builder->limits->policed)
+		return 0;
 	/* The first event of a chunk goes the general way, which makes the chunk. */
 	if (!builder->last || level != builder->level)
 	{
@@ -271,34 +336,53 @@ reset_dirty(Publisher *publisher, bool immediate_only)
 	}
 }
 
-void
+uint64
 publisher_flush_immediate(Publisher *publisher)
 {
+	uint64 refused = 0;
+
 	for (Builder *builder = publisher->dirty; builder; builder = builder->next)
 	{
 		if (builder != &publisher->immediate[builder->shard] || builder->appended == 0)
 			continue;
-		builder_claim(builder, &publisher->limits);
+		if (!builder_claim(builder))
+		{
+			refused += builder->appended;
+			continue;
+		}
 		builder->claimed = false;
 		ring_resolve(log_ring(publisher->log->shared, builder->shard), true);
+		if (publisher->log->options.durability == LOG_ASYNC)
+			nb_log_notice_events(publisher->log, builder->shard);
 	}
 	reset_dirty(publisher, true);
+	return refused;
 }
 
 /*
- * Claim everything that the transaction publishes.  May fail.  What may have
- * to wait comes first, so that no claim of ours is pending meanwhile.
+ * Claim everything that the transaction publishes, and insert what becomes
+ * rows.  May fail.  What may have to wait comes first, so that no claim of ours
+ * is pending meanwhile.
  */
 static void
 claim_all(void)
 {
 	for (Publisher *publisher = enlisted; publisher; publisher = publisher->next)
 	{
+		bool rows = publisher->limits.rows_all;
+
 		if (!publisher->dirty || !nb_log_exists(publisher->log))
 			continue;
+		if (rows)
+			(void) GetCurrentTransactionId();
 		for (Builder *builder = publisher->dirty; builder; builder = builder->next)
 			if (builder->appended > 0)
+			{
 				builder_prepare(builder, publisher->log);
+				rows |= builder_needs_rows(builder);
+			}
+		if (rows)
+			nb_log_lock_rows(publisher->log);
 	}
 	for (Publisher *publisher = enlisted; publisher; publisher = publisher->next)
 	{
@@ -306,8 +390,13 @@ claim_all(void)
 		if (!publisher->dirty || !nb_log_exists(publisher->log))
 			continue;
 		for (Builder *builder = publisher->dirty; builder; builder = builder->next)
-			if (builder->appended > 0)
-				builder_claim(builder, &publisher->limits);
+		{
+			if (builder->appended == 0 || !builder_claim(builder))
+				continue;
+			debug_point("copied");
+			if (builder_has_rows(builder))
+				builder_insert_rows(builder);
+		}
 	}
 	if (enlisted)
 		debug_point("claimed");
@@ -321,16 +410,22 @@ resolve_all(bool commit)
 
 	while ((publisher = enlisted) != NULL)
 	{
+		NbLog *log = publisher->log;
+
 		for (Builder *builder = publisher->dirty; builder; builder = builder->next)
 		{
 			if (!builder->claimed)
 				continue;
 			builder->claimed = false;
-			ring_resolve(log_ring(publisher->log->shared, builder->shard), commit);
+			ring_resolve(log_ring(log->shared, builder->shard), commit);
+			if (log->options.durability == LOG_ASYNC)
+				nb_log_notice_events(log, builder->shard);
+			else if (log->options.durability == LOG_COMMIT && (!commit || log->ntables > 1))
+				nb_log_notice(log, LOG_WORK); /* a hole to seal, rows to retain */
 		}
 		reset_dirty(publisher, false);
 		publisher->enlisted = false;
-		nb_log_unpin(publisher->log);
+		nb_log_unpin(log);
 		enlisted = publisher->next;
 	}
 	builder_trim_memory();
@@ -351,6 +446,7 @@ bus_xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_ABORT:
 			if (enlisted)
 				resolve_all(event == XACT_EVENT_COMMIT);
+			backpressure_end_wait();
 			precommit_done = false;
 			break;
 		case XACT_EVENT_PRE_PREPARE:
@@ -369,6 +465,8 @@ bus_subxact_callback(SubXactEvent event, SubTransactionId my, SubTransactionId p
 {
 	int level = GetCurrentTransactionNestLevel();
 
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		backpressure_end_wait();
 	if (!enlisted || (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB))
 		return;
 	for (Publisher *publisher = enlisted; publisher; publisher = publisher->next)

@@ -25,15 +25,16 @@
 typedef struct Publisher
 {
 	NbLog *log;
-	bool enlisted;     /* in this transaction: its table is locked, its rights are checked */
-	Oid user;          /* for whom the rights were checked */
-	int lock_level;    /* nesting level that holds the table lock */
-	int keyless_shard; /* of this transaction, -1: not chosen */
-	BuilderLimits limits;
-	Builder *builders;      /* per shard: events that wait for the commit */
-	Builder *immediate;     /* per shard: events of the current call that do not */
-	Builder *dirty;         /* builders with events, either kind */
-	struct Publisher *next; /* enlisted publishers */
+	bool enlisted;        /* in this transaction: its table is locked, its rights are checked */
+	Oid user;             /* for whom the rights were checked */
+	int lock_level;       /* nesting level that holds the table lock */
+	int keyless_shard;    /* of this transaction, -1: not chosen */
+	BuilderLimits limits; /* of builders, */
+	BuilderLimits immediate_limits; /* and of immediate */
+	Builder *builders;              /* per shard: events that wait for the commit */
+	Builder *immediate;             /* per shard: events of the current call that do not */
+	Builder *dirty;                 /* builders with events, either kind */
+	struct Publisher *next;         /* enlisted publishers */
 } Publisher;
 
 /*
@@ -46,11 +47,23 @@ extern Publisher *publisher_open(const char *log);
 
 extern void publisher_choose_shard(Publisher *publisher);
 
-/* Publish what a call that does not wait for its transaction has appended. */
-extern void publisher_flush_immediate(Publisher *publisher);
+/*
+ * Publish what a call that does not wait for its transaction has appended.  Returns how
+ * many of these events the log's policy has refused after all.
+ */
+extern uint64 publisher_flush_immediate(Publisher *publisher);
 
-/* An event of a call that does not wait, if it is small: no builder, one lock round. */
-extern void publisher_append_small(Publisher *publisher, int shard, const char *key, uint32 key_len,
+/* An error for a log whose events always wait for their transaction. */
+extern void publisher_refuse_immediate(const Publisher *publisher);
+
+/* Does the log's policy take this event?  If not, it is counted. */
+extern bool publisher_admit(const Builder *builder, uint32 key_len, uint32 payload_len);
+
+/*
+ * An event of a call that does not wait, if it is small: no builder, one lock
+ * round.  False: the log's policy refuses it.
+ */
+extern bool publisher_append_small(Publisher *publisher, int shard, const char *key, uint32 key_len,
 								   const void *payload, uint32 payload_len);
 
 /* Text to the jsonb that a jsonb log stores, palloc'd; the error tells where it is wrong. */
@@ -101,6 +114,8 @@ publisher_builder(Publisher *publisher, bool transactional, int shard)
 {
 	Builder *builder = &(transactional ? publisher->builders : publisher->immediate)[shard];
 
+	if (unlikely(!transactional && publisher->limits.rows_all))
+		publisher_refuse_immediate(publisher);
 	publisher_list(publisher, builder);
 	return builder;
 }
@@ -112,27 +127,33 @@ publisher_level(bool transactional)
 	return transactional ? GetCurrentTransactionNestLevel() : 1;
 }
 
-/* Append one event of a log's own format to a builder of publisher_builder(). */
-static inline void
-publisher_append_to(Publisher *publisher, Builder *builder, int level, const char *key,
-					uint32 key_len, const void *payload, uint32 payload_len)
+/*
+ * Append one event of a log's own format to a builder of publisher_builder().
+ * False: the log's policy refuses it.
+ */
+static inline bool
+publisher_append_to(Builder *builder, int level, const char *key, uint32 key_len,
+					const void *payload, uint32 payload_len)
 {
 	if (unlikely(payload_len > (uint64) nb_max_event_size * 1024))
 		publisher_too_large(payload_len);
 	if (unlikely(key_len > FRAME_MAX_KEY))
 		publisher_check_key(key_len);
-	builder_append(builder, &publisher->limits, level, key, key_len, payload, payload_len);
+	if (unlikely(builder->limits->policed) && !publisher_admit(builder, key_len, payload_len))
+		return false;
+	builder_append(builder, level, key, key_len, payload, payload_len);
+	return true;
 }
 
 /* Likewise, choosing the builder by the key. */
-static inline void
+static inline bool
 publisher_append(Publisher *publisher, bool transactional, const char *key, uint32 key_len,
 				 const void *payload, uint32 payload_len)
 {
 	int shard = publisher_shard(publisher, key, key_len);
 
-	publisher_append_to(publisher, publisher_builder(publisher, transactional, shard),
-						publisher_level(transactional), key, key_len, payload, payload_len);
+	return publisher_append_to(publisher_builder(publisher, transactional, shard),
+							   publisher_level(transactional), key, key_len, payload, payload_len);
 }
 
 /*

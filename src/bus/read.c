@@ -33,6 +33,18 @@ PG_FUNCTION_INFO_V1(netbus_get);
 PG_FUNCTION_INFO_V1(netbus_get_raw);
 PG_FUNCTION_INFO_V1(netbus_head);
 
+/*
+ * Headers of result rows with and without a key, as heap_form_tuple() makes
+ * them.  A function's row type never changes, and stays registered in a process
+ * that has blessed it: so they are made once for each function.
+ */
+typedef struct RowHeaders
+{
+	Oid function;
+	char keyed[MAXALIGN(SizeofHeapTupleHeader + 1)];
+	char keyless[MAXALIGN(SizeofHeapTupleHeader + 1)];
+} RowHeaders;
+
 /* State of a row-returning call. */
 typedef struct ReadState
 {
@@ -40,10 +52,10 @@ typedef struct ReadState
 	uint64 left;    /* rows still wanted */
 	bool raw;       /* payload as bytea */
 	bool warn_lost; /* tell of events that were gone */
-	TupleDesc desc;
-	char header_keyed[MAXALIGN(SizeofHeapTupleHeader + 1)];
-	char header_keyless[MAXALIGN(SizeofHeapTupleHeader + 1)];
+	RowHeaders headers;
 } ReadState;
+
+#define MAX_ROW_HEADERS 8 /* of functions; more take turns */
 
 /* Fixed part of a row: shard, seq, ts.  Alignment is that of the row type. */
 typedef struct RowPrefix
@@ -119,6 +131,29 @@ make_header(TupleDesc desc, bool keyed, char *header)
 	((HeapTupleHeader) header)->t_hoff = ROW_HOFF;
 	heap_freetuple(tuple);
 	pfree(empty);
+}
+
+static const RowHeaders *
+row_headers(FunctionCallInfo fcinfo)
+{
+	static RowHeaders cache[MAX_ROW_HEADERS];
+	static int next = 0;
+	RowHeaders *headers;
+	TupleDesc desc;
+
+	for (int i = 0; i < MAX_ROW_HEADERS; i++)
+		if (cache[i].function == fcinfo->flinfo->fn_oid)
+			return &cache[i];
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	desc = BlessTupleDesc(desc);
+	headers = &cache[next++ % MAX_ROW_HEADERS];
+	headers->function = InvalidOid;
+	make_header(desc, true, headers->keyed);
+	make_header(desc, false, headers->keyless);
+	headers->function = fcinfo->flinfo->fn_oid;
+	return headers;
 }
 
 #define HINT_RAW "Use netbus.read_raw(), netbus.tail_raw() or netbus.get_raw() to read bytes."
@@ -198,7 +233,7 @@ form_row(ReadState *state, const ReaderEvent *event)
 
 	payload_off = e->key ? INTALIGN(off + VARHDRSZ + e->key_len) : off;
 	row = palloc(payload_off + VARHDRSZ + payload_len);
-	memcpy(row, e->key ? state->header_keyed : state->header_keyless, ROW_HOFF);
+	memcpy(row, e->key ? state->headers.keyed : state->headers.keyless, ROW_HOFF);
 	HeapTupleHeaderSetDatumLength(row, payload_off + VARHDRSZ + payload_len);
 
 	prefix = (RowPrefix *) ((char *) row + ROW_HOFF);
@@ -240,14 +275,8 @@ begin_read(FunctionCallInfo fcinfo, bool raw, int shard_arg, int key_arg, uint64
 	char *key = NULL;
 	uint32 key_len = 0;
 	int shard;
-	TupleDesc desc;
 
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	state->desc = BlessTupleDesc(desc);
-	make_header(state->desc, true, state->header_keyed);
-	make_header(state->desc, false, state->header_keyless);
-
+	state->headers = *row_headers(fcinfo);
 	if (key_arg >= 0 && !PG_ARGISNULL(key_arg))
 	{
 		key = text_to_cstring(PG_GETARG_TEXT_PP(key_arg));
@@ -409,6 +438,7 @@ get_common(FunctionCallInfo fcinfo, bool raw)
 		ReaderEvent event;
 
 		/* The next event may be a later one. */
+		state->reader.only_one = true;
 		if (seq > 0 && reader_next(&state->reader, 1, &event) && event.seq == seq)
 			reader_unread(&state->reader);
 		else
@@ -436,5 +466,5 @@ netbus_head(PG_FUNCTION_ARGS)
 	NbLog *log = nb_log_open(required_name(fcinfo), AccessShareLock, ACL_SELECT);
 	int shard = choose_shard(fcinfo, log, 1, false, NULL, 0);
 
-	PG_RETURN_INT64(pg_atomic_read_u64(&log_ring(log->shared, shard)->stable_seq));
+	PG_RETURN_INT64(reader_head(log, shard));
 }

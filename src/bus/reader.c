@@ -8,17 +8,30 @@
  * If it was, it goes on at the floor and counts the seqs in between as lost,
  * as it does with any gap that no aborted frame explains.
  *
+ * Of a durable log, what the ring has no more (or never had: a gap) is in the
+ * table.  The reader loads stable and the ring's floor, then scans rows with a
+ * snapshot taken after that: whatever is resolved is a row in it, or still in
+ * the ring.  A gap between rows is a hole that an aborted transaction or a crash
+ * has left; below the log's floor events are lost.
+ *
+ * Without a live ring (on a standby, in a copy that a subscription fills) rows
+ * are all there is.  A contiguous run of rows can be read as it stands; a gap may
+ * be a transaction that is still open where the rows come from, unless a later
+ * frame says that everything was resolved up to behind it.
+ *
  * Where reading stopped is kept per log and shard, so that the next call that
  * continues there finds its place at once.
  *
  * A reader that waits adds itself to the ring's waiters and is woken by
- * whoever moves stable; it never polls.
+ * whoever moves stable; only without a live ring it has to poll.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "bus/reader.h"
+
+#include "bus/jsonb_check.h"
 
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -29,6 +42,7 @@
 
 #define INITIAL_BODIES  (8 * 1024)
 #define INITIAL_OFFSETS 64
+#define COLD_POLL_MS    50
 
 void
 reader_open(Reader *reader, NbLog *log, int shard, uint64 after_seq)
@@ -49,17 +63,20 @@ reader_close(Reader *reader)
 		return;
 
 	/* Remember the place if it is exact: between two events at a frame's end. */
-	if (reader->positioned && reader->next == reader->to)
+	if (reader->positioned && !reader->from_row && reader->next == reader->to)
 	{
 		reader->log->local[reader->shard].read_seq = reader->after_seq;
 		reader->log->local[reader->shard].read_pos = reader->pos;
 	}
+	if (reader->scan)
+		store_scan_end(reader->scan);
+	reader->scan = NULL;
 	nb_log_unpin(reader->log);
 	reader->log = NULL;
-	if (reader->offsets)
-		pfree(reader->offsets);
-	if (reader->bodies)
-		pfree(reader->bodies);
+	if (reader->copied_offsets)
+		pfree(reader->copied_offsets);
+	if (reader->copied_bodies)
+		pfree(reader->copied_bodies);
 }
 
 static void
@@ -82,18 +99,18 @@ reserve(Reader *reader, uint32 events, Size bytes)
 	{
 		uint32 room = pg_nextpower2_32(Max(INITIAL_OFFSETS, events));
 
-		if (reader->offsets)
-			pfree(reader->offsets);
-		reader->offsets = MemoryContextAllocHuge(reader->context, room * sizeof(uint32));
+		if (reader->copied_offsets)
+			pfree(reader->copied_offsets);
+		reader->copied_offsets = MemoryContextAllocHuge(reader->context, room * sizeof(uint32));
 		reader->max_offsets = room;
 	}
-	if (bytes > reader->max_bodies || !reader->bodies)
+	if (bytes > reader->max_bodies || !reader->copied_bodies)
 	{
 		Size room = pg_nextpower2_size_t(Max(INITIAL_BODIES, bytes));
 
-		if (reader->bodies)
-			pfree(reader->bodies);
-		reader->bodies = MemoryContextAllocHuge(reader->context, room);
+		if (reader->copied_bodies)
+			pfree(reader->copied_bodies);
+		reader->copied_bodies = MemoryContextAllocHuge(reader->context, room);
 		reader->max_bodies = room;
 	}
 }
@@ -116,13 +133,17 @@ copy_events(Reader *reader, uint64 want)
 		to = from + want;
 
 	reserve(reader, to - from, 0);
-	while ((copied = ring_get_events(reader->ring, reader->pos, header, from, to, reader->offsets,
-									 reader->bodies, reader->max_bodies)) < -1)
+	while ((copied =
+				ring_get_events(reader->ring, reader->pos, header, from, to, reader->copied_offsets,
+								reader->copied_bodies, reader->max_bodies)) < -1)
 		reserve(reader, to - from, -2 - copied);
 	if (copied < 0)
 		return false;
+	reader->offsets = reader->copied_offsets;
+	reader->bodies = reader->copied_bodies;
 	reader->from = reader->next = from;
 	reader->to = to;
+	reader->from_row = false;
 	return true;
 }
 
@@ -135,15 +156,179 @@ pass(Reader *reader, uint64 first_seq, uint64 last_seq)
 	reader->after_seq = last_seq;
 }
 
+/* The next frame of the row at hand that has events after after_seq.  False: none. */
+static bool
+next_frame_of_row(Reader *reader)
+{
+	while (reader->row_at < reader->row.bytes)
+	{
+		const FrameHeader *frame = (const FrameHeader *) (reader->row.frames + reader->row_at);
+
+		reader->row_at += frame_word_length(frame->word);
+		if (frame->kind != FRAME_DATA || frame_last_seq(frame) <= reader->after_seq)
+			continue;
+		reader->header = *frame;
+		reader->offsets = frame_offsets(frame);
+		reader->bodies = frame_bodies(frame);
+		reader->from = 0;
+		reader->to = frame->count;
+		reader->next =
+			reader->after_seq >= frame->base_seq ? reader->after_seq + 1 - frame->base_seq : 0;
+		reader->from_row = true;
+		return true;
+	}
+	return false;
+}
+
+static void
+end_scan(Reader *reader)
+{
+	store_scan_end(reader->scan);
+	reader->scan = NULL;
+	reader->row.bytes = reader->row_at = 0;
+}
+
+/*
+ * Neither ring nor table has the seqs up to that one: a hole, or what an async log
+ * with drop_oldest has evicted before it was persisted.
+ */
+static void
+pass_gap(Reader *reader, uint64 to_seq)
+{
+	uint64 floor = pg_atomic_read_u64(&reader->ring->log_floor);
+
+	if (reader->log->options.durability == LOG_ASYNC &&
+		reader->log->options.backpressure == LOG_DROP_OLDEST)
+		reader->lost += to_seq - reader->after_seq;
+	else if (floor > reader->after_seq + 1 && nb_log_live(reader->log))
+		reader->lost += Min(floor - 1, to_seq) - reader->after_seq; /* expired while we scanned */
+	reader->after_seq = to_seq;
+}
+
+/* Scan rows from after_seq + 1 up to a seq. */
+static void
+begin_scan(Reader *reader, uint64 to_seq)
+{
+	MemoryContext old = MemoryContextSwitchTo(reader->context);
+
+	if (reader->only_one)
+		to_seq = Min(to_seq, reader->after_seq + 1);
+	reader->scan = store_scan_begin(reader->log, reader->shard, reader->after_seq + 1, to_seq);
+	reader->scan_to = to_seq;
+	reader->reported = 0;
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * The next events from rows.  False: the scan is over, and after_seq is where
+ * it ends, or (without a live ring) where what can be told ends.
+ */
+static bool
+fill_from_rows(Reader *reader, bool live)
+{
+	for (;;)
+	{
+		if (next_frame_of_row(reader))
+		{
+			if (reader->header.base_seq > reader->after_seq + 1)
+				pass_gap(reader, reader->header.base_seq - 1);
+			return true;
+		}
+		if (reader->row.bytes > 0)
+			reader->after_seq =
+				Max(reader->after_seq, reader->row.base_seq + Max(reader->row.events, 1) - 1);
+		reader->row.bytes = reader->row_at = 0;
+		if (!store_scan_next(reader->scan, &reader->row))
+		{
+			if (live && reader->scan_to > reader->after_seq)
+				pass_gap(reader, reader->scan_to);
+			reader->lost += reader->scan->damaged - reader->reported;
+			end_scan(reader);
+			return false;
+		}
+		reader->lost += reader->scan->damaged - reader->reported;
+		reader->reported = reader->scan->damaged;
+		reader->row_at = 0;
+		if (!live && reader->row.base_seq > reader->after_seq + 1 + reader->scan->damaged &&
+			reader->row.base_seq - 1 > reader->row_stable)
+		{
+			/* Perhaps somebody has yet to commit what belongs in between. */
+			end_scan(reader);
+			return false;
+		}
+	}
+}
+
+/* Without a live ring. */
+static bool
+fill_cold(Reader *reader)
+{
+	StoreEnds ends;
+	uint64 floor = pg_atomic_read_u64(&reader->ring->log_floor);
+
+	store_ends(reader->log, InvalidOid, reader->shard, &ends);
+	if (ends.empty || ends.last_seq <= reader->after_seq)
+		return false;
+	reader->row_stable = ends.stable_seq;
+	if (reader->only_one && reader->after_seq >= ends.stable_seq &&
+		reader->after_seq >= reader_head(reader->log, reader->shard))
+		return false;
+	if (floor > reader->after_seq + 1 && floor <= ends.first_seq && floor - 1 <= ends.stable_seq)
+		pass(reader, floor, floor - 1);
+	begin_scan(reader, PG_INT64_MAX);
+	return fill_from_rows(reader, false);
+}
+
 /* Get events into the buffers.  False: nothing stable is left. */
 static bool
 fill(Reader *reader, uint64 want)
 {
 	Ring *ring = reader->ring;
 	FrameHeader *header = &reader->header;
-	uint64 stable = pg_atomic_read_u64(&ring->stable_pos);
+	bool durable = nb_log_durable(reader->log);
+	uint64 stable;
+	uint64 stable_seq;
 
+	if (reader->scan)
+	{
+		bool live = nb_log_live(reader->log);
+
+		if (fill_from_rows(reader, live))
+			return true;
+		if (!live || reader->only_one)
+			return false;
+		reader->positioned = false;
+	}
+	else if (durable && !nb_log_live(reader->log))
+		return fill_cold(reader);
+
+again:
+	stable_seq = pg_atomic_read_u64(&ring->stable_seq);
 	pg_read_barrier();
+	stable = pg_atomic_read_u64(&ring->stable_pos);
+	pg_read_barrier();
+	if (reader->after_seq + 1 < pg_atomic_read_u64(&ring->log_floor))
+	{
+		/* Expired or purged, whether or not the ring still has it. */
+		uint64 floor = pg_atomic_read_u64(&ring->log_floor);
+
+		pass(reader, floor, floor - 1);
+		reader->positioned = false;
+	}
+	if (durable && !reader->positioned)
+	{
+		uint64 floor_seq = pg_atomic_read_u64(&ring->floor_seq);
+
+		if (reader->after_seq < stable_seq && reader->after_seq + 1 < floor_seq)
+		{
+			begin_scan(reader, Min(stable_seq, floor_seq - 1));
+			if (fill_from_rows(reader, true))
+				return true;
+			if (reader->only_one)
+				return false;
+			goto again;
+		}
+	}
 	if (!reader->positioned)
 		find_position(reader);
 
@@ -154,7 +339,12 @@ fill(Reader *reader, uint64 want)
 		CHECK_FOR_INTERRUPTS();
 		if (!ring_get_header(ring, reader->pos, header))
 		{
-			/* Overtaken: go on with the oldest frame there is. */
+			/* Overtaken: go on with the oldest frame there is, or in the table. */
+			if (durable)
+			{
+				reader->positioned = false;
+				goto again;
+			}
 			reader->pos = pg_atomic_read_u64(&ring->floor_pos);
 			stable = pg_atomic_read_u64(&ring->stable_pos);
 			pg_read_barrier();
@@ -165,10 +355,24 @@ fill(Reader *reader, uint64 want)
 
 		if (header->kind == FRAME_DATA && frame_last_seq(header) > reader->after_seq)
 		{
+			if (header->base_seq > reader->after_seq + 1)
+			{
+				if (durable)
+				{
+					/* The ring has skipped something; a hole if there are no rows. */
+					reader->positioned = false;
+					begin_scan(reader, header->base_seq - 1);
+					if (fill_from_rows(reader, true))
+						return true;
+					if (reader->only_one)
+						return false;
+					goto again;
+				}
+				if (frame_word_state(header->word) == FRAME_READY)
+					pass(reader, header->base_seq, header->base_seq - 1);
+			}
 			if (frame_word_state(header->word) == FRAME_READY)
 			{
-				if (header->base_seq > reader->after_seq + 1)
-					pass(reader, header->base_seq, header->base_seq - 1);
 				if (copy_events(reader, want))
 					return true;
 				continue;
@@ -178,7 +382,33 @@ fill(Reader *reader, uint64 want)
 		}
 		reader->pos += length;
 	}
+
+	/* Behind the last frame there may be seqs that the ring has skipped. */
+	if (durable && reader->after_seq < stable_seq)
+	{
+		begin_scan(reader, stable_seq);
+		reader->positioned = false;
+		if (fill_from_rows(reader, true))
+			return true;
+		if (reader->only_one)
+			return false;
+		goto again;
+	}
 	return false;
+}
+
+/* A row's frame is sound, but what it says to be jsonb is not. */
+static void
+report_forged(Reader *reader, uint64 seq)
+{
+	if (nb_damaged_frames == NB_DAMAGED_ERROR)
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+						errmsg("log \"%s\" shard %d: event %llu is damaged", reader->log->name,
+							   reader->shard, (unsigned long long) seq),
+						errdetail("Its payload is not a jsonb."),
+						errhint("SET netbus.damaged_frames = 'skip' to read the rest.")));
+	reader->lost++;
+	ring_count_damaged(reader->ring);
 }
 
 bool
@@ -202,7 +432,7 @@ reader_next(Reader *reader, uint64 want, ReaderEvent *event)
 		event->event.key = NULL;
 		event->event.key_len = 0;
 		reader->after_seq = event->seq;
-		if (reader->next == reader->header.count)
+		if (reader->next == reader->header.count && !reader->from_row)
 			reader->pos += frame_word_length(reader->header.word);
 
 		if (reader->header.flags & FRAME_KEYS)
@@ -220,6 +450,12 @@ reader_next(Reader *reader, uint64 want, ReaderEvent *event)
 				event->event.payload_len -= key_len;
 			}
 		}
+		if (reader->from_row && (event->flags & FRAME_JSONB) &&
+			unlikely(!jsonb_check(event->event.payload, event->event.payload_len)))
+		{
+			report_forged(reader, event->seq);
+			continue;
+		}
 		if (likely(!reader->key) || (event->event.key && event->event.key_len == reader->key_len &&
 									 memcmp(event->event.key, reader->key, reader->key_len) == 0))
 			return true;
@@ -229,7 +465,7 @@ reader_next(Reader *reader, uint64 want, ReaderEvent *event)
 void
 reader_unread(Reader *reader)
 {
-	if (reader->next == reader->header.count)
+	if (reader->next == reader->header.count && !reader->from_row)
 		reader->pos -= frame_word_length(reader->header.word);
 	reader->next--;
 	reader->after_seq = reader->header.base_seq + reader->next - 1;
@@ -239,6 +475,7 @@ bool
 reader_wait(Reader *reader, int64 deadline)
 {
 	NbWaiters *waiters = ring_waiters(reader->ring);
+	bool live = nb_log_live(reader->log) || !nb_log_durable(reader->log);
 	bool ready;
 
 	for (;;)
@@ -247,14 +484,47 @@ reader_wait(Reader *reader, int64 deadline)
 
 		nb_waiters_add(waiters);
 		/* Time is up also where there is something, but never for this reader. */
-		ready = left > 0 && pg_atomic_read_u64(&reader->ring->stable_pos) > reader->pos;
+		if (nb_log_durable(reader->log))
+			ready = pg_atomic_read_u64(&reader->ring->stable_seq) > reader->after_seq;
+		else
+			ready = pg_atomic_read_u64(&reader->ring->stable_pos) > reader->pos;
+		ready &= left > 0 && live;
 		if (ready || left <= 0)
 			break;
+		left = (left + 999) / 1000;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 (left + 999) / 1000, PG_WAIT_EXTENSION);
+						 live ? left : Min(left, COLD_POLL_MS), PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
+		if (!live)
+		{
+			ready = true; /* or not: the caller looks */
+			break;
+		}
 	}
 	nb_waiters_remove(waiters);
 	return ready;
+}
+
+uint64
+reader_head(NbLog *log, int shard)
+{
+	Reader reader;
+	ReaderEvent event;
+	StoreEnds ends;
+	uint64 head;
+
+	if (!nb_log_durable(log) || nb_log_live(log))
+		return pg_atomic_read_u64(&log_ring(log->shared, shard)->stable_seq);
+
+	/* Everything up to the last frame's stable seq, and the run of rows behind it. */
+	store_ends(log, InvalidOid, shard, &ends);
+	if (ends.empty)
+		return pg_atomic_read_u64(&log_ring(log->shared, shard)->stable_seq);
+	reader_open(&reader, log, shard, ends.stable_seq);
+	while (reader_next(&reader, UINT32_MAX, &event))
+		;
+	head = reader.after_seq;
+	reader_close(&reader);
+	return head;
 }

@@ -9,9 +9,11 @@
 #define NETBUS_READER_H
 
 #include "bus/bus.h"
+#include "redex/store.h"
 
 /*
- * A position in a shard, and the events copied from the frame there.  Private
+ * A position in a shard, and the events copied from the frame there, or the
+ * row whose frames are being handed out.  Private
  * to the process.  The log is locked until the end of the transaction and
  * pinned while the reader is open.
  */
@@ -27,16 +29,28 @@ typedef struct Reader
 	uint64 lost;     /* events that were gone when we came to them */
 	const char *key; /* only events with this key; NULL: all */
 	uint32 key_len;
+	bool only_one; /* nothing but event after_seq + 1 is wanted */
 
-	/* the copied part of a frame: events [from, to) of it, the next one first */
+	/* the frame at hand, or a part of it: events [from, to), the next one first */
 	FrameHeader header;
 	uint32 from;
 	uint32 to;
 	uint32 next;
-	uint32 *offsets; /* end offsets of events from.., relative to bodies */
+	bool from_row;         /* it lies in row; else it was copied from pos of the ring */
+	const uint32 *offsets; /* end offsets of events from.., relative to bodies */
+	const char *bodies;
+	uint32 *copied_offsets;
 	uint32 max_offsets;
-	char *bodies;
+	char *copied_bodies;
 	Size max_bodies;
+
+	/* rows of the table, where the ring has nothing */
+	StoreScan *scan; /* NULL: none open */
+	uint64 scan_to;  /* what it covers */
+	StoreRow row;
+	Size row_at;       /* bytes of row that are handed out */
+	uint64 row_stable; /* without a live ring: up to here all is resolved */
+	uint64 reported;   /* damaged events of the scan that count as lost already */
 } Reader;
 
 typedef struct ReaderEvent
@@ -59,6 +73,9 @@ extern bool reader_next(Reader *reader, uint64 want, ReaderEvent *event);
 
 /* Take back the last reader_next(), which returned true: the next one returns that event again. */
 extern void reader_unread(Reader *reader);
+
+/* The shard's stable seq: of the ring if that is live, else as the rows tell it. */
+extern uint64 reader_head(NbLog *log, int shard);
 
 /*
  * Sleep until the shard has something past this reader, or the deadline

@@ -49,4 +49,22 @@
 #define NB_CONNLIMIT_INVALID (-2)
 #endif
 
+/* Index access methods may keep something between insertions since 17. */
+#if PG_VERSION_NUM >= 170000
+#define nb_index_insert_cleanup(index, info) index_insert_cleanup(index, info)
+#else
+#define nb_index_insert_cleanup(index, info) ((void) 0)
+#endif
+
+/* TRUNCATE of one table, without looking at rights; knows who runs triggers since 16. */
+#if PG_VERSION_NUM >= 160000
+#define nb_execute_truncate(rel, logged)                                                  \
+	ExecuteTruncateGuts(list_make1(rel), list_make1_oid(RelationGetRelid(rel)), (logged), \
+						DROP_RESTRICT, false, false)
+#else
+#define nb_execute_truncate(rel, logged)                                                  \
+	ExecuteTruncateGuts(list_make1(rel), list_make1_oid(RelationGetRelid(rel)), (logged), \
+						DROP_RESTRICT, false)
+#endif
+
 #endif /* NETBUS_COMPAT_H */

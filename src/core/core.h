@@ -33,6 +33,15 @@
 extern int nb_max_event_size; /* kB of one event; netbus.max_event_size */
 extern int nb_publish_buffer; /* kB of builder memory a session keeps; netbus.publish_buffer */
 extern int nb_max_databases;  /* worker slots; netbus.max_databases */
+extern int nb_wait_timeout;   /* ms that any call waits for another process; netbus.wait_timeout */
+extern int nb_damaged_frames; /* NbDamagedFrames; netbus.damaged_frames */
+
+typedef enum NbDamagedFrames
+{
+	NB_DAMAGED_ERROR,
+	NB_DAMAGED_SKIP,
+} NbDamagedFrames;
+
 #ifdef NETBUS_DEBUG
 extern char *nb_debug_point; /* "name:action", see debug_point() */
 #endif
@@ -61,6 +70,9 @@ nb_now_us(void)
 /* From our clock to timestamptz, which counts from 2000-01-01. */
 #define NB_EPOCH_TO_TIMESTAMPTZ(us) \
 	((us) - (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * INT64CONST(86400000000))
+
+#define NB_TIMESTAMPTZ_TO_EPOCH(ts) \
+	((ts) + (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * INT64CONST(86400000000))
 
 /*
  * A set of sleeping processes (waiters.c), in shared memory.
@@ -132,6 +144,12 @@ extern bool nb_worker_draining;
  * makes the work visible.  Takes no lock and cannot fail: callable after commit.
  */
 extern void nb_worker_wake(Oid database);
+
+/*
+ * In a worker, outside a transaction: a job goes on after an error, and
+ * netbus.stat_worker shows what it was.  The text is copied.
+ */
+extern void nb_worker_note_error(const char *message);
 
 extern Size nb_worker_shmem_size(void);
 extern void nb_worker_shmem_init(void);

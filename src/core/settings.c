@@ -19,6 +19,12 @@
 int nb_max_event_size = NB_MAX_EVENT_SIZE_KB;
 int nb_publish_buffer = 16 * 1024;
 int nb_max_databases = 16;
+int nb_wait_timeout = 60 * 1000;
+int nb_damaged_frames = NB_DAMAGED_ERROR;
+
+static const struct config_enum_entry damaged_frames_options[] = {
+	{"error", NB_DAMAGED_ERROR, false}, {"skip", NB_DAMAGED_SKIP, false}, {NULL, 0, false}};
+
 #ifdef NETBUS_DEBUG
 char *nb_debug_point = NULL;
 #endif
@@ -44,6 +50,20 @@ nb_settings_init(void)
 							"Sets the maximum number of databases that netbus can serve.",
 							"Each of them also needs one of max_worker_processes.",
 							&nb_max_databases, 16, 1, 1000, PGC_POSTMASTER, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("netbus.wait_timeout",
+							"Sets the maximum time that a call waits for another process.",
+							"Publishing to a log that is full fails after that time, and flush() "
+							"returns false.",
+							&nb_wait_timeout, 60 * 1000, 1, 24 * 3600 * 1000, PGC_USERSET,
+							GUC_UNIT_MS, NULL, NULL, NULL);
+
+	DefineCustomEnumVariable("netbus.damaged_frames",
+							 "Selects what a reader does with a row that is no valid frame.",
+							 "With \"error\" it fails; with \"skip\" it goes on and counts the row "
+							 "in netbus.stat_log.",
+							 &nb_damaged_frames, NB_DAMAGED_ERROR, damaged_frames_options,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
 
 #ifdef NETBUS_DEBUG
 	DefineCustomStringVariable(

@@ -406,6 +406,18 @@ worker_settings(void)
 	SetConfigOption("application_name", MyBgworkerEntry->bgw_name, PGC_USERSET, PGC_S_OVERRIDE);
 }
 
+void
+nb_worker_note_error(const char *message)
+{
+	int len = pg_mbcliplen(message, strlen(message), NB_ERROR_SIZE - 1);
+
+	LWLockAcquire(nb_workers->lock, LW_EXCLUSIVE);
+	memcpy(my_slot->last_error, message, len);
+	my_slot->last_error[len] = '\0';
+	my_slot->last_error_at = GetCurrentTimestamp();
+	LWLockRelease(nb_workers->lock);
+}
+
 static bool
 extension_exists(void)
 {
@@ -513,7 +525,8 @@ worker_drain_and_leave(MemoryContext context)
 		for (int i = 0; i < njobs; i++)
 			if (!failed[i])
 			{
-				failed[i] = !run_job(jobs[i], JOB_BUSY, context, &result);
+				/* Whether it is busy may be unknown: that costs it nothing else. */
+				(void) run_job(jobs[i], JOB_BUSY, context, &result);
 				busy |= result != 0;
 			}
 		for (int i = 0; i < njobs; i++)

@@ -10,19 +10,32 @@
  * CREATE on it: these functions act as the bootstrap superuser for as long as
  * the statements run, then give the table to the caller.
  *
+ * A log with retention has segments: LOG_SEGMENTS tables that inherit from its
+ * table and hold its frames in its place, so that the oldest can go by TRUNCATE.
+ * They are made with the first retention and stay from then on.  Everything
+ * that makes the log's table what it is holds for them: key, guard, owner,
+ * storage.  They depend on it as its index does, so that whatever drops the
+ * table drops them.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "redex/redex_internal.h"
+#include "redex/store.h"
 
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
+#include "commands/tablecmds.h"
+#include "commands/tablecmds.h"
+#include "commands/tablespace.h"
 #include "commands/trigger.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
@@ -35,7 +48,24 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
+
+/* What the tables of frames are made with: a frame of a durable log fills a page. */
+#define TABLE_OPTIONS "WITH (toast_tuple_target = 8160, vacuum_truncate = off)"
+
+#define CREATE_FIRST_OPTION 4  /* argument of create_log() */
+#define CREATE_OLD_NARGS    7  /* of the one in version 0.1.0, before ALTER EXTENSION UPDATE */
+#define STAT_COLUMNS        24 /* of stat_log */
+
+bool ddl_guard_lifted = false;
+
+/* The incarnations that a transaction has given to logs whose rows it moved. */
+#define MAX_REWRITTEN 8
+
+static TransactionId rewriting_xid = InvalidTransactionId;
+static int64 rewritten[MAX_REWRITTEN];
+static int nrewritten = 0;
 
 PG_FUNCTION_INFO_V1(netbus_create_log);
 PG_FUNCTION_INFO_V1(netbus_alter_log);
@@ -81,6 +111,16 @@ execute(const char *format, ...)
 	if (result < 0)
 		elog(ERROR, "could not execute \"%s\": %s", sql.data, SPI_result_code_string(result));
 	pfree(sql.data);
+}
+
+/* Error: called through SQL objects of a version that cannot do that. */
+pg_noreturn static void
+outdated_extension(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("extension \"%s\" is of an older version than its library", NB_EXTENSION),
+			 errhint("Run ALTER EXTENSION %s UPDATE.", NB_EXTENSION)));
 }
 
 static void
@@ -143,38 +183,214 @@ open_owned_log(const char *name, LOCKMODE lockmode, bool missing_ok)
 	return InvalidOid;
 }
 
-/* The part of create_log() that runs as the bootstrap superuser. */
+static Oid
+owner_of(Oid relid)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", relid);
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+/* "TABLESPACE x" of a relation, after that prefix; nothing for the database's own. */
+static char *
+tablespace_clause(const char *prefix, Oid relid)
+{
+	Oid tablespace = get_rel_tablespace(relid);
+
+	if (!OidIsValid(tablespace))
+		return "";
+	return psprintf("%sTABLESPACE %s", prefix, quote_identifier(get_tablespace_name(tablespace)));
+}
+
 static void
-create_log_objects(const char *name, const LogOptions *options, const char *backpressure,
-				   const char *owner)
+create_guard(const char *table)
+{
+	execute("CREATE TRIGGER netbus_guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE"
+			" ON netbus.%s FOR EACH STATEMENT EXECUTE FUNCTION netbus.guard()",
+			table);
+}
+
+/* Make the segments of a log that has none.  As superuser, within SPI.  Returns the first. */
+static const char *
+create_segments(Oid relid, const char *name)
 {
 	Oid nsp = catalog_namespace();
+	const char *owner = quote_identifier(GetUserNameFromId(owner_of(relid), false));
+	char *tablespace = tablespace_clause(" ", relid);
+	char *index_tablespace;
+	char *first = NULL;
+	Relation rel = table_open(relid, NoLock);
+
+	index_tablespace = tablespace_clause(" USING INDEX ", RelationGetPrimaryKeyIndex(rel));
+	table_close(rel, NoLock);
+	for (int i = 1; i <= LOG_SEGMENTS; i++)
+	{
+		char *segment = ChooseRelationName(psprintf("segment_%d", i), NULL, name, nsp, false);
+		char *pkey = ChooseRelationName(psprintf("pkey_%d", i), NULL, name, nsp, true);
+
+		execute("CREATE TABLE netbus.%s (CONSTRAINT %s PRIMARY KEY (shard, base_seq)%s)"
+				" INHERITS (netbus.log_%s) " TABLE_OPTIONS "%s",
+				segment, pkey, index_tablespace, name, tablespace);
+		execute("ALTER TABLE netbus.%s ALTER frame SET STORAGE EXTERNAL", segment);
+		create_guard(segment);
+		execute("ALTER TABLE netbus.%s OWNER TO %s", segment, owner);
+		if (!first)
+			first = segment;
+	}
+	catalog_own_segments(relid);
+	return first;
+}
+
+/*
+ * Has this transaction moved the rows of the log that has this incarnation?
+ * Others have its former rings until the commit, and after a rollback again.
+ */
+static bool
+rewritten_here(int64 incarnation)
+{
+	if (nrewritten == 0 || rewriting_xid != GetTopTransactionIdIfAny())
+		return false;
+	for (int i = 0; i < nrewritten; i++)
+		if (rewritten[i] == incarnation)
+			return true;
+	return false;
+}
+
+void
+ddl_check_rewritten(const char *name, int64 incarnation)
+{
+	if (rewritten_here(incarnation))
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg(
+				 "cannot use log \"%s\" in the transaction that has given it its first retention",
+				 name),
+			 errhint("Commit first.")));
+}
+
+/* Before rows are moved: nothing of this transaction may be on its way to where they were. */
+static void
+check_may_rewrite(Oid relid, const char *name)
+{
+	NbLog *log = log_by_relid(relid);
+	Relation rel;
+
+	if (IsSubTransaction())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("cannot give log \"%s\" its first retention behind a savepoint", name),
+				 errdetail("A block with EXCEPTION in PL/pgSQL is one, too.")));
+	rel = table_open(relid, NoLock);
+	CheckTableNotInUse(rel, "netbus.alter_log()");
+	table_close(rel, NoLock);
+	if (log && log->pins > 0)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("cannot give log \"%s\" its first retention in a transaction that uses the log",
+					name),
+			 errhint("Commit, or close what reads it, first.")));
+	if (rewriting_xid != GetTopTransactionId())
+	{
+		rewriting_xid = GetTopTransactionId();
+		nrewritten = 0;
+	}
+	if (nrewritten == MAX_REWRITTEN)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("cannot give more than %d logs their first retention in one transaction",
+						MAX_REWRITTEN)));
+}
+
+/*
+ * Move the rows of a log into its first segment.  Without SQL: planning a
+ * statement over somebody's table may run code of his.
+ */
+static void
+move_rows(Oid relid, const char *segment)
+{
+	store_move(relid, catalog_relation(segment));
+	if (!store_truncate(relid))
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
+						errmsg("an index of table \"%s\" is in use", get_rel_name(relid)),
+						errhint("Try again.")));
+}
+
+/* Write the row of a log.  The options that are given, in the order of log_options, may be less than all. */
+static void
+insert_log(const char *name, const LogOptions *options, const NullableDatum *values, int nvalues)
+{
+	StringInfoData columns;
+	StringInfoData parameters;
+	Oid types[LOG_OPTIONS];
+	Datum data[LOG_OPTIONS];
+	char nulls[LOG_OPTIONS];
+
+	initStringInfo(&columns);
+	initStringInfo(&parameters);
+	for (int i = 0; i < nvalues; i++)
+	{
+		appendStringInfo(&columns, ", %s", log_options[i].column);
+		appendStringInfo(&parameters, ", $%d", i + 1);
+		types[i] = log_options[i].stored;
+		data[i] = values[i].value;
+		nulls[i] = values[i].isnull ? 'n' : ' ';
+	}
+	if (SPI_execute_with_args(
+			psprintf(
+				"INSERT INTO netbus.catalog_log (log, shards, durability, format, incarnation%s)"
+				" VALUES ('netbus.log_%s', %d, '%s', '%s', " INT64_FORMAT "%s)",
+				columns.data, name, options->shards, durability_name(options->durability),
+				format_name(options->format), options->incarnation, parameters.data),
+			nvalues, types, data, nulls, false, 0) != SPI_OK_INSERT)
+		elog(ERROR, "could not store the options of log \"%s\"", name);
+}
+
+static void
+update_log(const char *name, const char *column, Oid type, NullableDatum value)
+{
+	if (SPI_execute_with_args(psprintf("UPDATE netbus.catalog_log SET %s = $1"
+									   " WHERE log = 'netbus.log_%s'::pg_catalog.regclass",
+									   column, name),
+							  1, &type, &value.value, value.isnull ? "n" : " ", false,
+							  0) != SPI_OK_UPDATE)
+		elog(ERROR, "could not store option \"%s\" of log \"%s\"", column, name);
+}
+
+/* The part of create_log() that runs as the bootstrap superuser. */
+static void
+create_log_objects(const char *name, const LogOptions *options, const NullableDatum *values,
+				   int nvalues, const char *owner)
+{
+	Oid nsp = catalog_namespace();
+	char *table = psprintf(LOG_TABLE_PREFIX "%s", name);
 	char *pkey = ChooseRelationName("pkey", NULL, name, nsp, true);
 	char *bound = ChooseRelationName("bound", NULL, name, nsp, false);
 
 	SPI_connect();
-	execute("CREATE TABLE netbus.log_%s OF netbus.frame ("
+	execute("CREATE TABLE netbus.%s OF netbus.frame ("
 			" base_seq WITH OPTIONS NOT NULL, shard WITH OPTIONS NOT NULL,"
 			" events WITH OPTIONS NOT NULL, frame WITH OPTIONS NOT NULL,"
-			" CONSTRAINT %s PRIMARY KEY (shard, base_seq))"
-			" WITH (toast_tuple_target = 8160, vacuum_truncate = off)",
-			name, quote_identifier(pkey));
-	execute("ALTER TABLE netbus.log_%s ALTER frame SET STORAGE EXTERNAL", name);
-	execute("CREATE TRIGGER netbus_guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE"
-			" ON netbus.log_%s FOR EACH STATEMENT EXECUTE FUNCTION netbus.guard()",
-			name);
+			" CONSTRAINT %s PRIMARY KEY (shard, base_seq)) " TABLE_OPTIONS,
+			table, quote_identifier(pkey));
+	execute("ALTER TABLE netbus.%s ALTER frame SET STORAGE EXTERNAL", table);
+	create_guard(table);
 	/* Its value tells the timeline from the beginning: see catalog.c. */
-	execute("CREATE SEQUENCE netbus.%s MINVALUE 0 START %u OWNED BY netbus.log_%s.base_seq",
-			quote_identifier(bound), GetWALInsertionTimeLine(), name);
-	execute("ALTER TABLE netbus.log_%s OWNER TO %s", name, quote_identifier(owner));
+	execute("CREATE SEQUENCE netbus.%s MINVALUE 0 START %u OWNED BY netbus.%s.base_seq",
+			quote_identifier(bound), GetWALInsertionTimeLine(), table);
+	execute("ALTER TABLE netbus.%s OWNER TO %s", table, quote_identifier(owner));
 	/* Against accidents: only netbus moves it. */
 	execute("REVOKE ALL ON SEQUENCE netbus.%s FROM %s", quote_identifier(bound),
 			quote_identifier(owner));
-	execute("INSERT INTO netbus.catalog_log"
-			" VALUES ('netbus.log_%s', %d, '%s', '%s', " UINT64_FORMAT ", %s, " INT64_FORMAT ")",
-			name, options->shards, durability_name(options->durability),
-			format_name(options->format), options->ring_size,
-			backpressure ? quote_literal_cstr(backpressure) : "NULL", options->incarnation);
+	insert_log(name, options, values, nvalues);
+	if (log_has_retention(options))
+		create_segments(catalog_relation(table), name);
 	SPI_finish();
 }
 
@@ -214,14 +430,16 @@ end_as_superuser(const SavedUser *saved)
 }
 
 /*
- * create_log(log, shards, durability, format, ring_size, backpressure, if_not_exists) -> created
+ * create_log(log, shards, durability, format, options in the order of log_options, if_not_exists) -> created
  */
 Datum
 netbus_create_log(PG_FUNCTION_ARGS)
 {
 	char *name = text_arg(fcinfo, 0, "log", false);
-	char *backpressure = text_arg(fcinfo, 5, "backpressure", true);
-	bool if_not_exists = !PG_ARGISNULL(6) && PG_GETARG_BOOL(6);
+	int last = PG_NARGS() - 1;
+	bool if_not_exists = !PG_ARGISNULL(last) && PG_GETARG_BOOL(last);
+	int nvalues = last - CREATE_FIRST_OPTION;
+	NullableDatum values[LOG_OPTIONS];
 	char table[NAMEDATALEN];
 	LogOptions options;
 	SavedUser saved;
@@ -245,8 +463,13 @@ netbus_create_log(PG_FUNCTION_ARGS)
 	options.shards = PG_GETARG_INT32(1);
 	options.durability = option_durability(text_arg(fcinfo, 2, "durability", false));
 	options.format = option_format(text_arg(fcinfo, 3, "format", false));
-	options.ring_size = option_ring_size(text_arg(fcinfo, 4, "ring_size", false));
-	options.backpressure = option_backpressure(backpressure, options.durability);
+	if (PG_NARGS() == CREATE_OLD_NARGS && options.durability != LOG_MEMORY)
+		outdated_extension();
+	options.sample_rate = LOG_NO_SAMPLE_RATE;
+	options.flush_interval = LOG_FLUSH_INTERVAL;
+	for (int i = 0; i < nvalues; i++)
+		values[i] = option_set(&options, &log_options[i], fcinfo->args[CREATE_FIRST_OPTION + i]);
+	options_check(&options, NULL);
 	options.incarnation = nb_now_us();
 
 	/* Whoever creates a log of the same name waits for us, to learn whether it exists. */
@@ -271,7 +494,7 @@ netbus_create_log(PG_FUNCTION_ARGS)
 	}
 
 	begin_as_superuser(&saved);
-	create_log_objects(name, &options, backpressure, GetUserNameFromId(saved.user, false));
+	create_log_objects(name, &options, values, nvalues, GetUserNameFromId(saved.user, false));
 	end_as_superuser(&saved);
 
 	/* Make the rings at once, so that a lack of shared memory shows here. */
@@ -279,44 +502,106 @@ netbus_create_log(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(true);
 }
 
+static const LogOption *
+find_option(const char *name)
+{
+	const LogOption *option = option_by_name(name);
+	StringInfoData list;
+
+	if (option)
+		return option;
+	initStringInfo(&list);
+	for (int i = 0; i < LOG_OPTIONS; i++)
+		appendStringInfo(&list, "%s\"%s\"", i == 0 ? "" : ", ", log_options[i].name);
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("option \"%s\" of a log cannot be altered or does not exist", name),
+					errhint("Options that can be altered are %s.", list.data)));
+}
+
+/*
+ * The lock to alter an option with.  The first retention makes segments and
+ * moves rows; it takes the strong lock at once, for a weaker one could not be
+ * raised without the risk of a deadlock.
+ */
+static LOCKMODE
+lock_to_alter(const char *name, const LogOption *option, bool unset)
+{
+	Oid segments[LOG_SEGMENTS];
+	Oid relid;
+
+	if (unset || strncmp(option->name, "retention_", strlen("retention_")) != 0)
+		return ShareUpdateExclusiveLock;
+	relid = nb_log_name_valid(name) ? catalog_relation(psprintf(LOG_TABLE_PREFIX "%s", name))
+									: InvalidOid;
+	return OidIsValid(relid) && catalog_segments(relid, segments) == 0 ? AccessExclusiveLock
+																	   : ShareUpdateExclusiveLock;
+}
+
 /* alter_log(log, option, value) -> true */
 Datum
 netbus_alter_log(PG_FUNCTION_ARGS)
 {
 	char *name = text_arg(fcinfo, 0, "log", false);
-	char *option = text_arg(fcinfo, 1, "option", false);
-	char *value = text_arg(fcinfo, 2, "value", true);
+	const LogOption *option = find_option(text_arg(fcinfo, 1, "option", false));
+	char *text = text_arg(fcinfo, 2, "value", true);
+	NullableDatum value;
 	Oid relid;
 	LogOptions options;
 	SavedUser saved;
+	Oid segments[LOG_SEGMENTS];
+	bool add_segments;
 
 	check_may_change("netbus.alter_log()");
-	relid = open_owned_log(name, ShareUpdateExclusiveLock, false);
+	relid = open_owned_log(name, lock_to_alter(name, option, text == NULL), false);
 	catalog_get_log(relid, &options);
+	if (get_attnum(catalog_table("catalog_log"), option->column) == InvalidAttrNumber)
+		outdated_extension();
+	value = option_set(&options, option, option_parse(option, text));
+	options_check(&options, option);
+
+	add_segments = log_has_retention(&options) && catalog_segments(relid, segments) == 0;
+	if (add_segments)
+	{
+		LockRelationOid(relid, AccessExclusiveLock); /* they may have gone meanwhile */
+		check_may_rewrite(relid, name);
+		/* Nothing of the owner's making may run when a superuser moves the rows. */
+		catalog_check_table(relid, name, false);
+	}
 
 	begin_as_superuser(&saved);
+	if (add_segments)
+		log_prepare_rewrite(relid);
 	SPI_connect();
-	if (strcmp(option, "ring_size") == 0)
-		execute("UPDATE netbus.catalog_log SET ring_size = " UINT64_FORMAT
-				" WHERE log = 'netbus.log_%s'::pg_catalog.regclass",
-				option_ring_size(value ? value : "4MB"), name);
-	else if (strcmp(option, "backpressure") == 0)
+	update_log(name, option->column, option->stored, value);
+	if (add_segments)
 	{
-		option_backpressure(value, options.durability);
-		execute("UPDATE netbus.catalog_log SET backpressure = %s"
-				" WHERE log = 'netbus.log_%s'::pg_catalog.regclass",
-				value ? quote_literal_cstr(value) : "NULL", name);
+		int64 incarnation = nb_now_us();
+		NullableDatum stored = {Int64GetDatum(incarnation), false};
+
+		move_rows(relid, create_segments(relid, name));
+		/* The rings have to be made anew: what they know of rows has changed. */
+		rewritten[nrewritten++] = incarnation;
+		update_log(name, "incarnation", INT8OID, stored);
 	}
-	else
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("option \"%s\" of a log cannot be altered or does not exist", option),
-				 errhint("Options that can be altered are \"ring_size\", \"backpressure\".")));
 	SPI_finish();
 	end_as_superuser(&saved);
 
 	CacheInvalidateRelcacheByRelid(relid);
+	log_note_ddl(); /* retention may have something to do now */
 	PG_RETURN_BOOL(true);
+}
+
+void
+ddl_follow_owner(Oid relid, Oid owner)
+{
+	List *segments = find_inheritance_children(relid, NoLock);
+	ListCell *lc;
+
+	if (list_length(segments) == LOG_SEGMENTS)
+		foreach(lc, segments)
+			if (owner_of(lfirst_oid(lc)) != owner)
+				ATExecChangeOwner(lfirst_oid(lc), owner, true, AccessExclusiveLock);
+	list_free(segments);
 }
 
 /* drop_log(log, if_exists) -> dropped */
@@ -331,13 +616,14 @@ netbus_drop_log(PG_FUNCTION_ARGS)
 	relid = open_owned_log(name, AccessExclusiveLock, if_exists);
 	if (!OidIsValid(relid))
 		PG_RETURN_BOOL(false);
+	catalog_own_segments(relid);
 	SPI_connect();
 	execute("DROP TABLE netbus.log_%s", name);
 	SPI_finish();
 	PG_RETURN_BOOL(true);
 }
 
-/* Statement trigger of every log's table: only netbus writes there. */
+/* Statement trigger of every table of frames: only netbus writes there. */
 Datum
 netbus_guard(PG_FUNCTION_ARGS)
 {
@@ -346,6 +632,8 @@ netbus_guard(PG_FUNCTION_ARGS)
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 						errmsg("netbus.guard() can only be called as a trigger")));
+	if (ddl_guard_lifted)
+		return PointerGetDatum(NULL);
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("cannot write to table \"%s\" directly: it holds the frames of a log",
@@ -358,8 +646,9 @@ static void
 put_ring_stat(ReturnSetInfo *rsinfo, NbLog *log, int shard)
 {
 	Ring *ring = log_ring(log->shared, shard);
-	Datum values[17];
-	bool nulls[17] = {0};
+	LogDurability durability = log->options.durability;
+	Datum values[STAT_COLUMNS];
+	bool nulls[STAT_COLUMNS] = {0};
 	RingCounters counters;
 	RingClaim oldest;
 	uint64 next_seq;
@@ -367,6 +656,7 @@ put_ring_stat(ReturnSetInfo *rsinfo, NbLog *log, int shard)
 	uint64 floor_pos;
 	uint64 floor_seq;
 	uint64 stable_seq;
+	uint64 persisted_seq;
 	bool pending;
 	int n = 0;
 
@@ -375,8 +665,9 @@ put_ring_stat(ReturnSetInfo *rsinfo, NbLog *log, int shard)
 	next_seq = ring->next_seq;
 	claim_pos = ring->claim_pos;
 	floor_pos = pg_atomic_read_u64(&ring->floor_pos);
-	floor_seq = pg_atomic_read_u64(&ring->floor_seq);
+	floor_seq = pg_atomic_read_u64(durability == LOG_MEMORY ? &ring->floor_seq : &ring->log_floor);
 	stable_seq = pg_atomic_read_u64(&ring->stable_seq);
+	persisted_seq = durability == LOG_ASYNC ? pg_atomic_read_u64(&ring->persisted_seq) : stable_seq;
 	pending = ring->head >= 0;
 	if (pending)
 		oldest = ring_claims(ring)[ring->head];
@@ -386,27 +677,30 @@ put_ring_stat(ReturnSetInfo *rsinfo, NbLog *log, int shard)
 	values[n++] = Int32GetDatum(shard);
 	values[n++] = Int64GetDatum(next_seq);
 	values[n++] = Int64GetDatum(stable_seq);
+	nulls[n] = durability == LOG_MEMORY;
+	values[n++] = Int64GetDatum(persisted_seq);
 	values[n++] = Int64GetDatum(floor_seq);
 	values[n++] = Int64GetDatum(counters.offered);
 	values[n++] = Int64GetDatum(counters.accepted);
 	values[n++] = Int64GetDatum(counters.rejected);
+	values[n++] = Int64GetDatum(counters.sampled_out);
 	values[n++] = Int64GetDatum(counters.evicted);
+	values[n++] = Int64GetDatum(counters.expired);
 	values[n++] = Int64GetDatum(counters.aborted);
 	values[n++] = Int64GetDatum(counters.retained);
 	values[n++] = Int64GetDatum(counters.retained_bytes);
 	values[n++] = Int64GetDatum(claim_pos - floor_pos);
 	values[n++] = Int64GetDatum(ring->size);
+	values[n++] = Int32GetDatum(pg_atomic_read_u32(&ring->blocked));
+	values[n++] = Float8GetDatum(counters.blocked_us / 1000.0);
+	values[n++] = Int64GetDatum(counters.damaged);
+	values[n++] = Int32GetDatum(pg_atomic_read_u32(&log->shared->retention_holds));
 	values[n++] = Int64GetDatum(counters.wakeups);
-	if (pending)
-	{
-		values[n++] = Int32GetDatum(oldest.pid);
-		values[n++] = TimestampTzGetDatum(NB_EPOCH_TO_TIMESTAMPTZ(oldest.ts));
-	}
-	else
-	{
-		nulls[n++] = true;
-		nulls[n++] = true;
-	}
+	nulls[n] = !pending;
+	values[n++] = Int32GetDatum(pending ? oldest.pid : 0);
+	nulls[n] = !pending;
+	values[n++] = TimestampTzGetDatum(pending ? NB_EPOCH_TO_TIMESTAMPTZ(oldest.ts) : 0);
+	Assert(n == STAT_COLUMNS);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
@@ -420,18 +714,25 @@ netbus_stat_log(PG_FUNCTION_ARGS)
 
 	nb_require_preload();
 	InitMaterializedSRF(fcinfo, 0);
+	if (rsinfo->setDesc->natts != STAT_COLUMNS)
+		outdated_extension();
 	list = registry_list(&count);
 	for (int i = 0; i < count; i++)
 	{
 		NbLog *log;
+		LogOptions options;
 
 		if (list[i].key.database != MyDatabaseId)
 			continue;
 		/* One that is just being created, dropped or rewritten is left out: a view must not wait. */
 		if (!ConditionalLockRelationOid(list[i].key.relid, AccessShareLock))
 			continue;
-		log = log_by_relid(list[i].key.relid);
-		for (int shard = 0; log && shard < log->options.shards; shard++)
+		if (nrewritten > 0 && catalog_get_log(list[i].key.relid, &options) &&
+			rewritten_here(options.incarnation))
+			log = NULL;
+		else
+			log = log_by_relid(list[i].key.relid);
+		for (int shard = 0; log && log->shared && shard < log->options.shards; shard++)
 			put_ring_stat(rsinfo, log, shard);
 		UnlockRelationOid(list[i].key.relid, AccessShareLock);
 	}

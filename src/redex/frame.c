@@ -176,8 +176,7 @@ frame_check(const void *data, size_t len, bool verify)
 
 	if (start.version != FRAME_VERSION)
 		return FRAME_ERR_VERSION;
-	if (start.kind != FRAME_DATA && start.kind != FRAME_PAD && start.kind != FRAME_SEAL &&
-		start.kind != FRAME_STUB)
+	if (start.kind != FRAME_DATA && start.kind != FRAME_PAD && start.kind != FRAME_SEAL)
 		return FRAME_ERR_KIND;
 	if ((start.flags & ~FRAME_ALL_FLAGS) != 0)
 		return FRAME_ERR_FLAGS;
@@ -199,9 +198,8 @@ frame_check(const void *data, size_t len, bool verify)
 	}
 	else
 	{
-		/* a stub stands for events, a seal for none; neither has any here */
-		if ((frame->count > 0) != (start.kind == FRAME_STUB) || frame->body_bytes != 0 ||
-			length != sizeof(FrameHeader))
+		/* a seal has no events */
+		if (frame->count != 0 || frame->body_bytes != 0 || length != sizeof(FrameHeader))
 			return FRAME_ERR_LENGTH;
 	}
 

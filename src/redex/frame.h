@@ -19,11 +19,8 @@
  * of 8.  The padding behind the bodies is zero: whoever writes a frame must zero
  * it, since the checksum does not cover it and frame_check() tests it instead.
  *
- * A stub stands for events whose bytes are not at this place: it has a count
- * and a base seq but neither offsets nor bodies (in a ring: the events are to
- * be found in the log's table, or were evicted before they got here).  A pad
- * fills the end of a ring, because a frame never wraps; it has no events and
- * only its first 8 bytes are meaningful, since they may be all there is.
+ * A pad fills the end of a ring, because a frame never wraps; it has no events
+ * and only its first 8 bytes are meaningful, since they may be all there is.
  * A seal is an empty frame that carries a stable seq past a hole.
  *
  * The checksum covers everything but the word that changes when the frame
@@ -72,7 +69,6 @@ typedef enum FrameKind
 	FRAME_DATA = 1,
 	FRAME_PAD = 2,
 	FRAME_SEAL = 4,
-	FRAME_STUB = 7,
 } FrameKind;
 
 #define FRAME_KEYS      0x0001 /* bodies start with a key */
@@ -163,8 +159,8 @@ extern uint64_t frame_hash_offsets(const uint32_t *offsets, uint32_t count, uint
 
 /*
  * The checksum of a frame whose header fields from version to origin are set;
- * offsets_hash is the result of frame_hash_offsets() (for stub and seal frames
- * that of no offsets and no bodies).
+ * offsets_hash is the result of frame_hash_offsets() (for a seal that of no
+ * offsets and no bodies).
  */
 extern uint64_t frame_checksum(const FrameHeader *frame, uint64_t offsets_hash);
 

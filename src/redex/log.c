@@ -19,6 +19,7 @@
 #include "postgres.h"
 
 #include "redex/redex_internal.h"
+#include "redex/store.h"
 
 #include "access/relation.h"
 #include "access/htup_details.h"
@@ -71,20 +72,35 @@ log_relcache_callback(Datum arg, Oid relid)
 
 	if (!logs)
 		return;
-	if (OidIsValid(relid))
-	{
-		log = hash_search(logs, &relid, HASH_FIND, NULL);
-		if (!log)
-			return;
+	if (OidIsValid(relid) && (log = hash_search(logs, &relid, HASH_FIND, NULL)) != NULL)
 		invalidate(log);
-	}
 	else
 	{
+		bool any = false;
+
+		/* One of their segments, or all. */
 		hash_seq_init(&status, logs);
 		while ((log = hash_seq_search(&status)) != NULL)
-			invalidate(log);
+		{
+			bool mine = !OidIsValid(relid);
+
+			for (int i = 0; i < log->ntables && !mine; i++)
+				mine = log->tables[i] == relid;
+			if (mine)
+				invalidate(log);
+			any |= mine;
+		}
+		if (!any)
+			return;
 	}
 	nb_log_generation++;
+}
+
+/* syscache callback: a table was subscribed, or is not any more. */
+static void
+log_subscription_callback(Datum arg, int cacheid, uint32 hashvalue)
+{
+	log_relcache_callback((Datum) 0, InvalidOid);
 }
 
 /* syscache callback: a role or a membership changed, hence perhaps rights. */
@@ -106,6 +122,7 @@ log_table_init(void)
 	CacheRegisterRelcacheCallback(log_relcache_callback, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHOID, log_rights_callback, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, log_rights_callback, (Datum) 0);
+	CacheRegisterSyscacheCallback(SUBSCRIPTIONRELMAP, log_subscription_callback, (Datum) 0);
 }
 
 static void
@@ -161,21 +178,152 @@ ring_error_callback(void *arg)
 			"Enlarge the server's /dev/shm, or create the log with fewer shards or a smaller ring_size.");
 }
 
+/*
+ * Where the shards of a log start: from the catalog, and from what its tables
+ * hold.  A ring that is not live issues nothing: it starts behind the rows.
+ */
+typedef struct LogStart
+{
+	uint64 *next_seq; /* per shard */
+	StoreEnds *ends;  /* per shard, over all tables */
+} LogStart;
+
+static void
+find_start(NbLog *log, bool live, LogStart *start)
+{
+	int shards = log->options.shards;
+
+	start->next_seq = palloc(shards * sizeof(uint64));
+	start->ends = palloc0(shards * sizeof(StoreEnds));
+	if (live || !nb_log_durable(log))
+		catalog_first_seqs(log, start->next_seq);
+	for (int i = 0; i < shards; i++)
+	{
+		if (!live && nb_log_durable(log))
+			start->next_seq[i] = 1;
+		start->ends[i].empty = true;
+		if (nb_log_durable(log))
+			store_ends(log, InvalidOid, i, &start->ends[i]);
+		if (!start->ends[i].empty)
+			start->next_seq[i] = Max(start->next_seq[i], start->ends[i].last_seq + 1);
+	}
+}
+
+/* Was the one table filled before the other? */
+static bool
+filled_before(const StoreEnds *a, const StoreEnds *b, int shards)
+{
+	int64 ts_a = PG_INT64_MAX;
+	int64 ts_b = PG_INT64_MAX;
+
+	for (int i = 0; i < shards; i++)
+	{
+		if (!a[i].empty && !b[i].empty)
+			return a[i].first_seq < b[i].first_seq;
+		if (!a[i].empty)
+			ts_a = Min(ts_a, a[i].first_ts);
+		if (!b[i].empty)
+			ts_b = Min(ts_b, b[i].first_ts);
+	}
+	return ts_a < ts_b;
+}
+
+/*
+ * In which order the segments were filled, the empty ones last: segment n is
+ * tables[order[n]].  Returns how many are not empty.
+ */
+static int
+order_segments(NbLog *log, int *order, StoreEnds **ends)
+{
+	int shards = log->options.shards;
+	int used = 0;
+	int n = 0;
+	bool empty[LOG_SEGMENTS];
+
+	for (int t = 0; t < log->ntables; t++)
+	{
+		empty[t] = true;
+		ends[t] = palloc0(shards * sizeof(StoreEnds));
+		for (int i = 0; i < shards; i++)
+		{
+			store_ends(log, log->tables[t], i, &ends[t][i]);
+			empty[t] &= ends[t][i].empty;
+		}
+	}
+	for (int t = 0; t < log->ntables; t++)
+	{
+		int at = used;
+
+		if (empty[t])
+			continue;
+		for (; at > 0 && filled_before(ends[t], ends[order[at - 1]], shards); at--)
+			order[at] = order[at - 1];
+		order[at] = t;
+		used++;
+	}
+	n = used;
+	for (int t = 0; t < log->ntables; t++)
+		if (empty[t])
+			order[n++] = t;
+	return used;
+}
+
+/* Tell the rings which segments there are. */
+static void
+init_segments(NbLog *log, LogShared *shared)
+{
+	StoreEnds *ends[LOG_SEGMENTS];
+	int used = 1;
+
+	if (log->ntables > 1)
+		used = Max(1, order_segments(log, shared->table_order, ends));
+	for (int i = 0; i < shared->shards; i++)
+	{
+		Ring *ring = log_ring(shared, i);
+
+		ring->oldest_segment = 0;
+		ring->segment = used - 1;
+		for (int n = 0; log->ntables > 1 && n < used; n++)
+		{
+			StoreEnds *e = &ends[shared->table_order[n]][i];
+
+			ring->segments[n].first_ts = e->empty ? 0 : e->first_ts;
+			ring->segments[n].last_ts = e->empty ? 0 : e->last_ts;
+		}
+	}
+}
+
+/* Should the log's rings be live: can events be published here? */
+static bool
+wants_live(const NbLog *log)
+{
+	return !log->copy && !RecoveryInProgress();
+}
+
+static RingBacking
+ring_backing(LogDurability durability)
+{
+	return durability == LOG_COMMIT  ? RING_WRITE_THROUGH
+		   : durability == LOG_ASYNC ? RING_WRITE_BEHIND
+									 : RING_UNBACKED;
+}
+
 static void
 create_rings(NbLog *log)
 {
 	LogOptions *options = &log->options;
 	Size rings_off = TYPEALIGN(PG_CACHE_LINE_SIZE, sizeof(LogShared));
 	Size stride = ring_shmem_size(options->ring_size);
-	uint64 *next_seq = palloc(options->shards * sizeof(uint64));
+	LogStart start;
 	RegistryEntry entry;
 	ErrorContextCallback context;
 	dsm_segment *segment;
 	LogShared *shared;
 	Relation rel;
+	bool live = wants_live(log);
 	bool inserted;
 
-	catalog_first_seqs(log, next_seq);
+	find_start(log, live, &start);
 
 	context.callback = ring_error_callback;
 	context.arg = log;
@@ -194,20 +342,39 @@ create_rings(NbLog *log)
 	shared->ring_stride = stride;
 	shared->rings_off = rings_off;
 	pg_atomic_init_u64(&shared->bound, 0);
-	pg_atomic_init_u32(&shared->positioned, !RecoveryInProgress());
+	pg_atomic_init_u32(&shared->live, live);
 	pg_atomic_init_u32(&shared->attached, 0);
+	/* The worker counts what there is, whenever it comes by. */
+	pg_atomic_init_u32(&shared->attention, nb_log_durable(log) ? LOG_WORK | LOG_URGENT : 0);
+	pg_atomic_init_u32(&shared->retention_holds, 0);
 	for (int i = 0; i < options->shards; i++)
 	{
+		Ring *ring = log_ring(shared, i);
+		StoreEnds *ends = &start.ends[i];
+
 		CHECK_FOR_INTERRUPTS();
-		ring_init(log_ring(shared, i), options->ring_size, next_seq[i]);
+		ring_init(ring, options->ring_size, ring_backing(options->durability), start.next_seq[i],
+				  ends->empty ? 0 : ends->last_ts);
+		if (!ends->empty)
+			ring_raise_floor(ring, ends->first_seq);
+		else if (nb_log_durable(log) && live)
+			ring_raise_floor(ring, start.next_seq[i]);
+		if (!ends->empty && ends->last_base_seq > ends->stable_seq + 1)
+		{
+			/* There may be a hole that no row vouches for. */
+			ring->sealed_seq = ends->stable_seq;
+			ring->hole_seq = ends->last_base_seq - 1;
+		}
 	}
-	pfree(next_seq);
+	if (nb_log_durable(log))
+		init_segments(log, shared);
 
 	memset(&entry, 0, sizeof(entry));
 	entry.key.database = MyDatabaseId;
 	entry.key.relid = log->relid;
 	entry.incarnation = options->incarnation;
 	entry.handle = dsm_segment_handle(segment);
+	entry.durable = nb_log_durable(log);
 	rel = table_open(log->relid, NoLock);
 	if (rel->rd_createSubid != InvalidSubTransactionId)
 	{
@@ -230,13 +397,25 @@ create_rings(NbLog *log)
 	PG_END_TRY();
 
 	if (inserted)
+	{
 		adopt_segment(log, segment);
+		if (nb_log_durable(log))
+			nb_worker_wake(MyDatabaseId);
+	}
 	else
 	{
 		/* Somebody was faster: theirs it is. */
 		dsm_unpin_segment(entry.handle);
 		dsm_detach(segment);
 	}
+}
+
+/* Take rings out of service: whoever has them mapped sees it when he next opens the log. */
+static void
+retire(LogShared *shared, const RegistryEntry *entry)
+{
+	pg_atomic_write_u32(&shared->live, LOG_RETIRED);
+	registry_remove(entry);
 }
 
 /* Map the log's rings, making them if this is the first use since the start. */
@@ -254,7 +433,67 @@ attach_rings(NbLog *log)
 		else if (entry.incarnation != log->options.incarnation)
 			registry_remove(&entry);
 		else if ((segment = dsm_attach(entry.handle)) != NULL)
-			adopt_segment(log, segment);
+		{
+			LogShared *shared = dsm_segment_address(segment);
+
+			if (pg_atomic_read_u32(&shared->live) == wants_live(log))
+				adopt_segment(log, segment);
+			else
+			{
+				retire(shared, &entry);
+				dsm_detach(segment);
+			}
+		}
+	}
+}
+
+/*
+ * Is what this process has mapped of no use any more: made in recovery, which
+ * has ended, or before a subscription came or went?  Not while it is in use
+ * here, nor before the worker has persisted what it holds.
+ */
+static bool
+outlived(NbLog *log)
+{
+	uint32 live = pg_atomic_read_u32(&log->shared->live);
+
+	if (likely(live == wants_live(log)) || log->pins > 0)
+		return false;
+	if (live && log->options.durability == LOG_ASYNC)
+		for (int i = 0; i < log->options.shards; i++)
+		{
+			Ring *ring = log_ring(log->shared, i);
+
+			if (pg_atomic_read_u64(&ring->persisted_seq) < pg_atomic_read_u64(&ring->stable_seq))
+				return false;
+		}
+	return true;
+}
+
+/*
+ * The table may have been truncated, restored or rewritten: look what it holds
+ * now, so that no seq in it is issued again and readers know what is gone.
+ * What is visible in a snapshot taken after "sure" was loaded is all up to there.
+ */
+static void
+refresh_rings(NbLog *log)
+{
+	for (int i = 0; i < log->options.shards; i++)
+	{
+		Ring *ring = log_ring(log->shared, i);
+		uint64 sure = pg_atomic_read_u64(
+			log->options.durability == LOG_COMMIT ? &ring->stable_seq : &ring->persisted_seq);
+		StoreEnds ends;
+
+		pg_read_barrier();
+		store_ends(log, InvalidOid, i, &ends);
+		if (!ends.empty)
+			ring_raise_limit(ring, ends.last_seq + 1, 0);
+		if (nb_log_live(log))
+			ring_raise_floor(ring, ends.empty ? sure + 1 : Min(ends.first_seq, sure + 1));
+		else
+			ring_raise_floor(ring, ends.empty ? pg_atomic_read_u64(&ring->stable_seq) + 1
+											  : ends.first_seq);
 	}
 }
 
@@ -293,6 +532,7 @@ log_by_relid(Oid relid)
 	LogOptions options;
 	const char *name;
 	uint64 generation;
+	bool readable;
 	bool found;
 
 	nb_require_preload();
@@ -302,13 +542,14 @@ log_by_relid(Oid relid)
 	if (stale_logs)
 		forget_dropped_logs();
 	log = hash_search(logs, &relid, HASH_FIND, NULL);
-	if (log && log->valid)
+	if (log && log->valid && !outlived(log))
 		return log;
 
 	generation = nb_log_generation;
 	name = catalog_log_name(relid);
 	if (!name || !catalog_get_log(relid, &options))
 		return NULL;
+	ddl_check_rewritten(name, options.incarnation);
 
 	log = hash_search(logs, &relid, HASH_ENTER, &found);
 	if (!found)
@@ -317,15 +558,60 @@ log_by_relid(Oid relid)
 		log->relid = relid;
 	}
 	else if (log->options.incarnation != options.incarnation)
+	{
+		if (log->pins > 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("log \"%s\" has got other tables since this transaction used it", name),
+					 errhint("Try the transaction again.")));
 		forget_details(log);
+	}
 	strlcpy(log->name, name, NAMEDATALEN);
 	log->options = options;
 	log->bound_relid = catalog_bound_sequence(relid);
+	log->ntables = 0;
+	if (nb_log_durable(log))
+		log->ntables = catalog_segments(relid, log->tables);
+	if (log->ntables == 0)
+		log->tables[log->ntables++] = relid;
+	log->copy = nb_log_durable(log) && catalog_is_copy(log);
+	readable = !nb_log_durable(log) || catalog_has_keys(log);
+	if (log->shared && outlived(log))
+		forget_details(log);
 	if (!log->shared)
+	{
+		if (!readable)
+			catalog_check_table(relid, name, false); /* says what is wrong */
 		attach_rings(log);
+	}
+	/* Also after attaching: perhaps nobody has looked since the table changed. */
+	if (nb_log_durable(log) && readable)
+		refresh_rings(log);
 	log->valid = generation == nb_log_generation; /* else it changed while we looked */
 	log->checked = false;
 	return log;
+}
+
+void
+log_note_ddl(void)
+{
+	ddl_in_xact = true;
+}
+
+void
+log_forget_dropped(void)
+{
+	if (logs && stale_logs)
+		forget_dropped_logs();
+}
+
+LogShared *
+log_mapped(const RegistryEntry *entry)
+{
+	NbLog *log = logs ? hash_search(logs, &entry->key.relid, HASH_FIND, NULL) : NULL;
+
+	return log && log->segment && dsm_segment_handle(log->segment) == entry->handle ? log->shared
+																					: NULL;
 }
 
 static void
@@ -394,7 +680,7 @@ nb_log_open(const char *name, LOCKMODE lockmode, AclMode right)
 		no_such_log(name);
 	if (!log->checked)
 	{
-		catalog_check_table(relid, name);
+		catalog_check_table(relid, name, false);
 		if (!OidIsValid(log->bound_relid))
 			ereport(ERROR, (errcode(ERRCODE_INVALID_TABLE_DEFINITION),
 							errmsg("log \"%s\" has lost the sequence that bounds its seqs", name),
@@ -402,6 +688,28 @@ nb_log_open(const char *name, LOCKMODE lockmode, AclMode right)
 		log->checked = true;
 	}
 	return log;
+}
+
+void
+nb_log_lock_rows(NbLog *log)
+{
+	const Ring *ring = log_ring(log->shared, 0); /* all shards have the same segments */
+	uint32 segment;
+
+	if (log->ntables == 1)
+		return; /* locked since it was opened */
+	do
+	{
+		segment = ring->segment;
+		LockRelationOid(nb_log_table(log, segment), RowExclusiveLock);
+		LockRelationOid(nb_log_table(log, segment + 1), RowExclusiveLock);
+		if (!log->valid)
+		{
+			if (log_by_relid(log->relid) != log)
+				elog(ERROR, "log \"%s\" has gone", log->name);
+			catalog_check_table(log->relid, log->name, false);
+		}
+	} while (!log->valid || segment != ring->segment);
 }
 
 bool
@@ -415,21 +723,9 @@ nb_log_raise_bound(NbLog *log, uint64 seq)
 {
 	LogShared *shared = log->shared;
 
+	if (!nb_log_live(log))
+		elog(ERROR, "log \"%s\" cannot issue seqs here", log->name);
 	LockRelationOid(log->bound_relid, ShareUpdateExclusiveLock);
-	if (!pg_atomic_read_u32(&shared->positioned))
-	{
-		/* The rings were made in recovery, before the timeline was known. */
-		uint64 *next_seq = palloc(log->options.shards * sizeof(uint64));
-
-		catalog_first_seqs(log, next_seq);
-		for (int i = 0; i < log->options.shards; i++)
-		{
-			ring_raise_limit(log_ring(shared, i), next_seq[i], 0);
-			seq = Max(seq, next_seq[i]);
-		}
-		pfree(next_seq);
-		pg_atomic_write_u32(&shared->positioned, 1);
-	}
 	if (pg_atomic_read_u64(&shared->bound) < seq)
 		pg_atomic_write_u64(&shared->bound, catalog_raise_bound(log, seq));
 	for (int i = 0; i < log->options.shards; i++)
@@ -473,6 +769,7 @@ check_renamed_table(Oid relid)
 							errmsg("cannot rename the table of a log to \"%s\"", name),
 							errhint("Rename it to " LOG_TABLE_PREFIX
 									"<name>: the log's name follows it.")));
+		ddl_follow_owner(relid, form->relowner);
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
@@ -499,8 +796,10 @@ log_object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_
 			}
 			break;
 		case OAT_POST_ALTER:
-			if (get_rel_relkind(object_id) == RELKIND_RELATION)
-				check_renamed_table(object_id);
+			if (get_rel_relkind(object_id) != RELKIND_RELATION ||
+				get_rel_namespace(object_id) != catalog_namespace())
+				break;
+			check_renamed_table(object_id);
 			break;
 		default:
 			break;
@@ -523,6 +822,7 @@ log_xact_callback(XactEvent event, void *arg)
 	if (ddl_in_xact)
 	{
 		ddl_in_xact = false;
+		registry_note_change();
 		nb_worker_wake(MyDatabaseId);
 	}
 	if (nb_log_pins > 0)
@@ -537,106 +837,37 @@ log_xact_callback(XactEvent event, void *arg)
 	}
 }
 
-/* The logs of this database that have rings, opened.  In a transaction. */
-static List *
-logs_with_rings(void)
+void
+nb_log_call_worker(NbLog *log, uint32 bits)
 {
-	List *result = NIL;
-	int count;
-	RegistryEntry *list = registry_list(&count);
+	uint32 former = pg_atomic_fetch_or_u32(&log->shared->attention, bits);
 
-	for (int i = 0; i < count; i++)
-	{
-		NbLog *log;
-
-		if (list[i].key.database != MyDatabaseId ||
-			!ConditionalLockRelationOid(list[i].key.relid, AccessShareLock))
-			continue;
-		log = log_by_relid(list[i].key.relid);
-		if (log)
-			result = lappend(result, log);
-	}
-	return result;
+	if ((bits & LOG_URGENT) || !(former & LOG_TIMER))
+		nb_worker_wake(log->shared->database);
 }
 
-static long
-log_job_run(void)
+void
+nb_log_notice_events(NbLog *log, int shard)
 {
-	StartTransactionCommand();
-	/* Whoever drops a log wakes us before his invalidations are sent: believe no cache. */
-	InvalidateSystemCaches();
-	registry_reap(true);
-	CommitTransactionCommand();
-	return -1;
-}
+	Ring *ring = log_ring(log->shared, shard);
+	uint32 bits = LOG_WORK;
 
-/* Does any other process have rings of this database mapped? */
-static bool
-log_job_busy(void)
-{
-	bool busy = false;
-	ListCell *lc;
-
-	StartTransactionCommand();
-	foreach(lc, logs_with_rings())
-	{
-		NbLog *log = lfirst(lc);
-
-		if (pg_atomic_read_u32(&log->shared->attached) > 1)
-			busy = true;
-	}
-	CommitTransactionCommand();
-	return busy;
-}
-
-/* Save the positions of one log.  What is wrong with it must not cost the others theirs. */
-static void
-save_positions(Oid relid)
-{
-	MemoryContext context = CurrentMemoryContext;
-
-	PG_TRY();
-	{
-		NbLog *log = NULL;
-
-		StartTransactionCommand();
-		PushActiveSnapshot(GetTransactionSnapshot());
-		if (ConditionalLockRelationOid(relid, AccessShareLock))
-			log = log_by_relid(relid);
-		if (log && OidIsValid(log->bound_relid) && pg_atomic_read_u32(&log->shared->positioned))
-			catalog_save_positions(log);
-		PopActiveSnapshot();
-		CommitTransactionCommand();
-	}
-	PG_CATCH();
-	{
-		EmitErrorReport();
-		AbortCurrentTransaction();
-		MemoryContextSwitchTo(context);
-		FlushErrorState();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-}
-
-static void
-log_job_shutdown(void)
-{
-	int count;
-	RegistryEntry *list = registry_list(&count);
-
-	for (int i = 0; i < count; i++)
-		if (list[i].key.database == MyDatabaseId)
-			save_positions(list[i].key.relid);
+	if (pg_atomic_read_u64(&ring->stable_pos) - pg_atomic_read_u64(&ring->persisted_pos) >
+			ring->size / 4 ||
+		(log->options.flush_events > 0 &&
+		 pg_atomic_read_u64(&ring->stable_seq) - pg_atomic_read_u64(&ring->persisted_seq) >=
+			 log->options.flush_events))
+		bits |= LOG_URGENT;
+	nb_log_notice(log, bits);
 }
 
 void
 nb_redex_init(void)
 {
-	static const NbWorkerJob job = {"logs", log_job_run, log_job_busy, log_job_shutdown};
 
-	nb_worker_add_job(&job);
 	prev_object_access_hook = object_access_hook;
 	object_access_hook = log_object_access;
+	/* Called in reverse: the keeper's outcomes need the pins that this one drops. */
 	RegisterXactCallback(log_xact_callback, NULL);
+	nb_keeper_init();
 }

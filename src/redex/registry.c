@@ -43,11 +43,12 @@
 
 #define REGISTRY_AREA_SIZE (256 * 1024)
 
-/* In the main segment; constant after startup.  The DSA area follows. */
+/* In the main segment; constant after startup, but for the atomic.  The DSA area follows. */
 typedef struct RegistryShared
 {
 	dshash_table_handle handle;
 	int tranche;
+	pg_atomic_uint64 changes; /* transactions that created or dropped a log, plus 1 */
 } RegistryShared;
 
 static RegistryShared *registry_shared = NULL;
@@ -84,6 +85,7 @@ nb_registry_shmem_init(void)
 		dsa_area *area;
 		dshash_table *table;
 
+		pg_atomic_init_u64(&registry_shared->changes, 1);
 		registry_shared->tranche = GetNamedLWLockTranche("netbus_registry")->lock.tranche;
 		params = registry_params();
 		area = dsa_create_in_place(registry_raw_area(), REGISTRY_AREA_SIZE,
@@ -98,6 +100,20 @@ nb_registry_shmem_init(void)
 		dshash_detach(table);
 		dsa_detach(area);
 	}
+}
+
+/* Counts what makes a look at which logs there are worth while.  Cannot fail: callable after commit. */
+uint64
+registry_changes(void)
+{
+	return pg_atomic_read_u64(&registry_shared->changes);
+}
+
+void
+registry_note_change(void)
+{
+	if (registry_shared)
+		pg_atomic_fetch_add_u64(&registry_shared->changes, 1);
 }
 
 static void

@@ -39,13 +39,13 @@ ring_shmem_size(uint64 size)
 
 	total += sizeof(RingBlock) * (size >> block_shift_for(size));
 	total += sizeof(RingClaim) * MaxBackends;
-	total = MAXALIGN(total) + MAXALIGN(nb_waiters_size());
+	total = MAXALIGN(total) + 2 * MAXALIGN(nb_waiters_size());
 	total = TYPEALIGN(PG_CACHE_LINE_SIZE, total) + size;
 	return TYPEALIGN(PG_CACHE_LINE_SIZE, total);
 }
 
 void
-ring_init(Ring *ring, uint64 size, uint64 next_seq)
+ring_init(Ring *ring, uint64 size, RingBacking backing, uint64 next_seq, int64 last_ts)
 {
 	Size off = MAXALIGN(sizeof(Ring));
 
@@ -67,6 +67,8 @@ ring_init(Ring *ring, uint64 size, uint64 next_seq)
 	off += sizeof(RingClaim) * MaxBackends;
 	ring->waiters_off = off = MAXALIGN(off);
 	off += MAXALIGN(nb_waiters_size());
+	ring->room_off = off;
+	off += MAXALIGN(nb_waiters_size());
 	ring->data_off = TYPEALIGN(PG_CACHE_LINE_SIZE, off);
 
 	/*
@@ -79,15 +81,22 @@ ring_init(Ring *ring, uint64 size, uint64 next_seq)
 	memset(ring_blocks(ring), 0xFF, sizeof(RingBlock) * (ring->block_mask + 1));
 	memset(ring_claims(ring), 0, sizeof(RingClaim) * MaxBackends);
 	nb_waiters_init(ring_waiters(ring));
+	nb_waiters_init(ring_room(ring));
 
 	SpinLockInit(&ring->lock);
 	ring->head = ring->tail = -1;
-	ring->next_seq = next_seq;
-	ring->seq_limit = next_seq - 1;
+	ring->backing = backing;
+	ring->start_seq = ring->next_seq = next_seq;
+	ring->seq_limit = ring->sealed_seq = next_seq - 1;
+	ring->last_ts = last_ts;
 	pg_atomic_init_u64(&ring->stable_pos, 0);
 	pg_atomic_init_u64(&ring->stable_seq, next_seq - 1);
 	pg_atomic_init_u64(&ring->floor_pos, 0);
 	pg_atomic_init_u64(&ring->floor_seq, next_seq);
+	pg_atomic_init_u64(&ring->log_floor, 0);
+	pg_atomic_init_u64(&ring->persisted_pos, 0);
+	pg_atomic_init_u64(&ring->persisted_seq, next_seq - 1);
+	pg_atomic_init_u32(&ring->blocked, 0);
 }
 
 void
@@ -96,15 +105,18 @@ ring_raise_limit(Ring *ring, uint64 next_seq, uint64 limit)
 	SpinLockAcquire(&ring->lock);
 	if (next_seq > ring->next_seq)
 	{
-		/* Only a ring that has issued nothing yet is told to start higher. */
-		bool empty = ring->claim_pos == 0;
+		bool empty = pg_atomic_read_u64(&ring->floor_pos) == ring->claim_pos;
+		uint64 former = ring->next_seq;
 
 		ring->next_seq = next_seq;
+		if (ring->claim_pos == 0)
+			ring->start_seq = next_seq;
 		if (empty)
-		{
 			pg_atomic_write_u64(&ring->floor_seq, next_seq);
+		if (ring->head < 0)
 			pg_atomic_write_u64(&ring->stable_seq, next_seq - 1);
-		}
+		if (pg_atomic_read_u64(&ring->persisted_seq) == former - 1)
+			pg_atomic_write_u64(&ring->persisted_seq, next_seq - 1);
 	}
 	ring->seq_limit = Max(ring->seq_limit, limit);
 	SpinLockRelease(&ring->lock);
@@ -149,30 +161,23 @@ floor_after(Ring *ring, uint64 floor, uint64 *floor_seq)
 	return ring->claim_pos;
 }
 
-/*
- * Make room for bytes up to claim_pos + need by evicting terms.  False, and
- * nothing evicted, if an unresolved claim is in the way.  Under the lock.
- */
-static bool
-evict_for(Ring *ring, uint64 need)
+/* Nothing at or above is evicted.  Under the lock. */
+static inline uint64
+evict_limit(Ring *ring, int flags)
+{
+	uint64 limit = stable_pos_locked(ring);
+
+	if (ring->backing == RING_WRITE_BEHIND && !(flags & RING_MAY_LOSE))
+		limit = Min(limit, pg_atomic_read_u64(&ring->persisted_pos));
+	return limit;
+}
+
+/* Move the floor up over whole terms; what they alone have had is evicted.  Under the lock. */
+static void
+evict_to(Ring *ring, uint64 new_floor)
 {
 	uint64 floor = pg_atomic_read_u64(&ring->floor_pos);
-	uint64 target;
-	uint64 new_floor;
-	uint64 floor_seq = 0;
-
-	if (likely(ring->claim_pos + need - floor <= ring->size))
-		return true;
-
-	target = ring->claim_pos + need - ring->size;
-	for (new_floor = floor; new_floor < target;)
-	{
-		uint64 next = floor_after(ring, new_floor, &floor_seq);
-
-		if (next > stable_pos_locked(ring) || next == new_floor)
-			return false;
-		new_floor = next;
-	}
+	uint64 floor_seq = pg_atomic_read_u64(&ring->floor_seq);
 
 	while (floor < new_floor)
 	{
@@ -184,6 +189,8 @@ evict_for(Ring *ring, uint64 need)
 			ring->counters.evicted += t->events;
 			ring->counters.retained -= t->events;
 			ring->counters.retained_bytes -= t->bytes;
+			if (t->events > 0)
+				ring->hole_seq = Max(ring->hole_seq, floor_seq - 1);
 			t->term = 0;
 		}
 		floor = next;
@@ -191,6 +198,35 @@ evict_for(Ring *ring, uint64 need)
 	pg_atomic_write_u64(&ring->floor_seq, floor_seq);
 	pg_atomic_write_u64(&ring->floor_pos, new_floor);
 	pg_write_barrier();
+}
+
+/*
+ * Make room for bytes up to claim_pos + need by evicting terms.  False, and
+ * nothing evicted, if something is in the way that must stay.  Under the lock.
+ */
+static bool
+evict_for(Ring *ring, uint64 need, int flags)
+{
+	uint64 floor = pg_atomic_read_u64(&ring->floor_pos);
+	uint64 target;
+	uint64 new_floor;
+	uint64 limit;
+	uint64 floor_seq = 0;
+
+	if (likely(ring->claim_pos + need - floor <= ring->size))
+		return true;
+
+	limit = evict_limit(ring, flags);
+	target = ring->claim_pos + need - ring->size;
+	for (new_floor = floor; new_floor < target;)
+	{
+		uint64 next = floor_after(ring, new_floor, &floor_seq);
+
+		if (next > limit || next == new_floor)
+			return false;
+		new_floor = next;
+	}
+	evict_to(ring, new_floor);
 	return true;
 }
 
@@ -211,8 +247,11 @@ enter_frame(Ring *ring, uint64 pos, uint64 seq, uint64 events, uint64 bytes)
 		t->events = 0;
 		t->bytes = 0;
 	}
-	t->events += events;
-	t->bytes += bytes;
+	if (ring->backing != RING_WRITE_THROUGH)
+	{
+		t->events += events;
+		t->bytes += bytes;
+	}
 	if (b->pos >> ring->block_shift != block)
 	{
 		b->pos = pos;
@@ -266,7 +305,10 @@ publish_stable(Ring *ring)
 	return true;
 }
 
-/* After the lock is released: wake readers.  Counting them takes the lock again, only when somebody slept. */
+/*
+ * After the lock is released: wake readers, and publishers that wait for room.
+ * Counting takes the lock again, only when somebody slept.
+ */
 static inline void
 wake_readers(Ring *ring)
 {
@@ -278,6 +320,8 @@ wake_readers(Ring *ring)
 		ring->counters.wakeups += woken;
 		SpinLockRelease(&ring->lock);
 	}
+	if (unlikely(pg_atomic_read_u32(&ring->blocked) > 0))
+		nb_waiters_wake(ring_room(ring));
 }
 
 /*
@@ -313,25 +357,37 @@ ring_map_slow(Ring *ring, RingMapped *mapped, uint64 pos, uint64 end)
 		(void) *(const volatile char *) (data + (mapped->to & ring->mask));
 }
 
-/* Count events as refused.  Under the lock, which it releases. */
-static void
-reject_and_release(Ring *ring, uint64 events)
+void
+ring_reject(Ring *ring, uint64 events, bool sampled)
 {
+	SpinLockAcquire(&ring->lock);
 	ring->counters.offered += events;
-	ring->counters.rejected += events;
+	if (sampled)
+		ring->counters.sampled_out += events;
+	else
+		ring->counters.rejected += events;
 	SpinLockRelease(&ring->lock);
 }
 
 void
-ring_reject(Ring *ring, uint64 events)
+ring_count_blocked(Ring *ring, uint64 us)
 {
 	SpinLockAcquire(&ring->lock);
-	reject_and_release(ring, events);
+	ring->counters.blocked_us += us;
+	SpinLockRelease(&ring->lock);
+}
+
+void
+ring_count_damaged(Ring *ring)
+{
+	SpinLockAcquire(&ring->lock);
+	ring->counters.damaged++;
+	SpinLockRelease(&ring->lock);
 }
 
 RingResult
-ring_claim(Ring *ring, const RingFrame *frames, int nframes, uint64 skipped, bool may_drop,
-		   RingGrant *grant)
+ring_claim(Ring *ring, const RingFrame *frames, int nframes, uint64 skipped, uint64 skipped_bytes,
+		   int flags, RingGrant *grant)
 {
 	RingClaim *claim = &ring_claims(ring)[NB_MY_PROCNO];
 	uint64 total = skipped;
@@ -349,15 +405,18 @@ ring_claim(Ring *ring, const RingFrame *frames, int nframes, uint64 skipped, boo
 		return RING_SEQ_LIMIT;
 	}
 
-	while (first < nframes && !evict_for(ring, span_of(ring, frames, first, nframes)))
+	while (first < nframes && !evict_for(ring, span_of(ring, frames, first, nframes), flags))
 	{
-		if (!may_drop)
+		if (!(flags & RING_MAY_SKIP))
 		{
-			reject_and_release(ring, total);
+			SpinLockRelease(&ring->lock);
 			return RING_FULL;
 		}
 		for (int n = Max(1, (nframes - first) / 16); n > 0; n--)
+		{
+			skipped_bytes += frames[first].body_bytes;
 			skipped += frames[first++].count;
+		}
 	}
 
 	seq = ring->next_seq + skipped;
@@ -367,15 +426,20 @@ ring_claim(Ring *ring, const RingFrame *frames, int nframes, uint64 skipped, boo
 	claim->first_seq = ring->next_seq;
 	claim->start_pos = pos;
 	claim->skipped = skipped;
+	claim->skipped_bytes = skipped_bytes;
 	claim->events = total - skipped;
 	claim->bytes = 0;
 	claim->ts = take_ts(ring);
+	claim->segment = ring->segment;
+	claim->to_table = (flags & RING_TO_TABLE) != 0;
+	claim->stable_seq = pg_atomic_read_u64(&ring->stable_seq);
 
 	grant->first = first;
 	grant->first_seq = seq;
 	grant->start_pos = pos;
-	grant->stable_seq = pg_atomic_read_u64(&ring->stable_seq);
+	grant->stable_seq = claim->stable_seq;
 	grant->ts = claim->ts;
+	grant->segment = claim->segment;
 
 	for (int i = first; i < nframes; i++)
 	{
@@ -385,6 +449,12 @@ ring_claim(Ring *ring, const RingFrame *frames, int nframes, uint64 skipped, boo
 		seq += frames[i].count;
 		pos += frames[i].length;
 	}
+	if (skipped > 0 && claim->to_table && ring->backing == RING_WRITE_BEHIND)
+	{
+		/* These rows come before those of frames that the worker has yet to persist. */
+		claim->stable_seq = Min(claim->stable_seq, pg_atomic_read_u64(&ring->persisted_seq));
+		grant->stable_seq = claim->stable_seq;
+	}
 	claim->end_pos = pos;
 	note_floor(ring, grant->first_seq);
 
@@ -392,9 +462,18 @@ ring_claim(Ring *ring, const RingFrame *frames, int nframes, uint64 skipped, boo
 	ring->next_seq = seq;
 	ring->counters.offered += total;
 	ring->counters.accepted += total;
-	ring->counters.evicted += skipped;
 	ring->counters.retained += claim->events;
 	ring->counters.retained_bytes += claim->bytes;
+	if (claim->to_table)
+	{
+		ring->counters.retained += skipped;
+		ring->counters.retained_bytes += skipped_bytes;
+	}
+	else if (skipped > 0)
+	{
+		ring->counters.evicted += skipped;
+		ring->hole_seq = Max(ring->hole_seq, grant->first_seq - 1);
+	}
 
 	claim->next = -1;
 	claim->prev = ring->tail;
@@ -454,6 +533,18 @@ ring_put_header(Ring *ring, FrameHeader *frame, uint64 end_pos, const RingFrame 
 	frame->word = frame_word(FRAME_PENDING, info->length);
 }
 
+void
+ring_fill_header(const Ring *ring, FrameHeader *frame, const RingFrame *info, uint16 flags,
+				 uint64 base_seq, const RingGrant *grant, uint64 offsets_hash)
+{
+	frame->flags = flags;
+	frame->count = info->count;
+	frame->body_bytes = info->body_bytes;
+	complete_header(frame, ring->origin, grant->start_pos, base_seq, grant->stable_seq, grant->ts,
+					offsets_hash);
+	frame->word = frame_word(FRAME_READY, info->length);
+}
+
 /* Visit the data frames of a claim; pads are passed over. */
 static inline FrameHeader *
 next_frame(Ring *ring, uint64 *pos, uint64 end)
@@ -467,6 +558,20 @@ next_frame(Ring *ring, uint64 *pos, uint64 end)
 			return frame;
 	}
 	return NULL;
+}
+
+/* Rows of a segment, counted.  Under the lock. */
+static void
+add_to_segment(Ring *ring, uint32 segment, uint64 events, uint64 bytes, int64 first_ts,
+			   int64 last_ts)
+{
+	RingSegment *s = &ring->segments[segment % RING_SEGMENTS];
+
+	s->events += events;
+	s->bytes += bytes;
+	if (first_ts != 0 && (s->first_ts == 0 || first_ts < s->first_ts))
+		s->first_ts = first_ts;
+	s->last_ts = Max(s->last_ts, last_ts);
 }
 
 void
@@ -492,15 +597,39 @@ ring_resolve(Ring *ring, bool commit)
 	else
 		ring->tail = claim->prev;
 
-	if (unlikely(!commit))
+	if (likely(commit))
+	{
+		uint64 rows = claim->to_table ? claim->skipped : 0;
+		uint64 bytes = claim->to_table ? claim->skipped_bytes : 0;
+
+		if (ring->backing == RING_WRITE_THROUGH)
+		{
+			rows += claim->events;
+			bytes += claim->bytes;
+		}
+		if (rows > 0)
+		{
+			add_to_segment(ring, claim->segment, rows, bytes, claim->ts, claim->ts);
+			ring->sealed_seq = Max(ring->sealed_seq, claim->stable_seq);
+		}
+	}
+	else
 	{
 		/* Nothing of a pending claim has been evicted: its terms are all live. */
 		ring->counters.aborted += claim->events + claim->skipped;
-		ring->counters.evicted -= claim->skipped;
 		ring->counters.retained -= claim->events;
 		ring->counters.retained_bytes -= claim->bytes;
+		if (claim->to_table)
+		{
+			ring->counters.retained -= claim->skipped;
+			ring->counters.retained_bytes -= claim->skipped_bytes;
+		}
+		else
+			ring->counters.evicted -= claim->skipped;
+		ring->hole_seq = Max(ring->hole_seq, claim->first_seq + claim->skipped + claim->events - 1);
 		pos = claim->start_pos;
-		while ((frame = next_frame(ring, &pos, claim->end_pos)) != NULL)
+		while (ring->backing != RING_WRITE_THROUGH &&
+			   (frame = next_frame(ring, &pos, claim->end_pos)) != NULL)
 		{
 			RingTerm *t = &ring->terms[(frame->position >> ring->term_shift) % RING_TERM_SLOTS];
 
@@ -516,7 +645,7 @@ ring_resolve(Ring *ring, bool commit)
 }
 
 RingResult
-ring_append_small(Ring *ring, FrameHeader *frame, uint32 length, uint64 offsets_hash, bool may_drop)
+ring_append_small(Ring *ring, FrameHeader *frame, uint32 length, uint64 offsets_hash, int flags)
 {
 	uint64 pos;
 	uint64 padded;
@@ -533,10 +662,10 @@ ring_append_small(Ring *ring, FrameHeader *frame, uint32 length, uint64 offsets_
 	}
 
 	padded = place(ring, ring->claim_pos, length) + length;
-	fits = evict_for(ring, padded - ring->claim_pos);
-	if (unlikely(!fits && !may_drop))
+	fits = evict_for(ring, padded - ring->claim_pos, flags);
+	if (unlikely(!fits && !(flags & RING_MAY_SKIP)))
 	{
-		reject_and_release(ring, frame->count);
+		SpinLockRelease(&ring->lock);
 		return RING_FULL;
 	}
 	ring->counters.offered += frame->count;
@@ -558,7 +687,10 @@ ring_append_small(Ring *ring, FrameHeader *frame, uint32 length, uint64 offsets_
 		ring->claim_pos = pos;
 	}
 	else
+	{
 		ring->counters.evicted += frame->count;
+		ring->hole_seq = ring->next_seq + frame->count - 1;
+	}
 	ring->next_seq += frame->count;
 	moved = publish_stable(ring);
 	SpinLockRelease(&ring->lock);
@@ -566,6 +698,200 @@ ring_append_small(Ring *ring, FrameHeader *frame, uint32 length, uint64 offsets_
 	if (moved)
 		wake_readers(ring);
 	return RING_OK;
+}
+
+void
+ring_persisted(Ring *ring, uint64 to_pos, uint64 to_seq, const RingTotals *totals,
+			   uint64 max_stable, int64 first_ts, int64 last_ts, uint32 segment)
+{
+	uint64 events = 0;
+	uint64 bytes = 0;
+
+	SpinLockAcquire(&ring->lock);
+	for (int i = 0; i < RING_TERM_SLOTS; i++)
+	{
+		const RingTotals *total = &totals[i];
+		RingTerm *t = &ring->terms[i];
+
+		if (total->term == 0)
+			continue;
+		events += total->events;
+		bytes += total->bytes;
+		if (t->term == total->term)
+		{
+			t->events -= total->events;
+			t->bytes -= total->bytes;
+		}
+		else
+		{
+			/* Evicted, and counted so, while we were writing the rows: there they are. */
+			ring->counters.evicted -= total->events;
+			ring->counters.retained += total->events;
+			ring->counters.retained_bytes += total->bytes;
+		}
+	}
+	add_to_segment(ring, segment, events, bytes, first_ts, last_ts);
+	ring->sealed_seq = Max(ring->sealed_seq, max_stable);
+	if (to_pos > pg_atomic_read_u64(&ring->persisted_pos))
+		pg_atomic_write_u64(&ring->persisted_pos, to_pos);
+	if (to_seq > pg_atomic_read_u64(&ring->persisted_seq))
+		pg_atomic_write_u64(&ring->persisted_seq, to_seq);
+	SpinLockRelease(&ring->lock);
+	nb_waiters_wake(ring_room(ring));
+}
+
+void
+ring_count_found(Ring *ring, uint32 segment, uint64 events, uint64 bytes, int64 first_ts,
+				 int64 last_ts)
+{
+	SpinLockAcquire(&ring->lock);
+	if (segment >= ring->oldest_segment)
+	{
+		add_to_segment(ring, segment, events, bytes, first_ts, last_ts);
+		ring->counters.offered += events;
+		ring->counters.accepted += events;
+		ring->counters.retained += events;
+		ring->counters.retained_bytes += bytes;
+	}
+	SpinLockRelease(&ring->lock);
+}
+
+void
+ring_rotate(Ring *ring, uint32 segment)
+{
+	SpinLockAcquire(&ring->lock);
+	ring->segment = segment;
+	memset(&ring->segments[segment % RING_SEGMENTS], 0, sizeof(RingSegment));
+	SpinLockRelease(&ring->lock);
+}
+
+bool
+ring_segment_in_use(Ring *ring, uint32 segment)
+{
+	bool in_use;
+
+	SpinLockAcquire(&ring->lock);
+	in_use = segment >= ring->segment ||
+			 (ring->head >= 0 && ring_claims(ring)[ring->head].segment <= segment);
+	SpinLockRelease(&ring->lock);
+	return in_use;
+}
+
+static void
+raise_floor_locked(Ring *ring, uint64 floor_seq)
+{
+	if (floor_seq > pg_atomic_read_u64(&ring->log_floor))
+		pg_atomic_write_u64(&ring->log_floor, floor_seq);
+}
+
+void
+ring_raise_floor(Ring *ring, uint64 floor_seq)
+{
+	SpinLockAcquire(&ring->lock);
+	raise_floor_locked(ring, floor_seq);
+	SpinLockRelease(&ring->lock);
+}
+
+void
+ring_expire_rows(Ring *ring, uint32 segment, uint64 events, uint64 bytes, uint64 new_floor)
+{
+	RingSegment *s = &ring->segments[segment % RING_SEGMENTS];
+
+	SpinLockAcquire(&ring->lock);
+	events = Min(events, s->events);
+	bytes = events == s->events ? s->bytes : Min(bytes, s->bytes);
+	s->events -= events;
+	s->bytes -= bytes;
+	ring->counters.retained -= events;
+	ring->counters.retained_bytes -= bytes;
+	ring->counters.expired += events;
+	raise_floor_locked(ring, new_floor);
+	SpinLockRelease(&ring->lock);
+}
+
+void
+ring_drop_segment(Ring *ring)
+{
+	SpinLockAcquire(&ring->lock);
+	memset(&ring->segments[ring->oldest_segment % RING_SEGMENTS], 0, sizeof(RingSegment));
+	ring->oldest_segment++;
+	SpinLockRelease(&ring->lock);
+}
+
+uint64
+ring_purge(Ring *ring)
+{
+	uint64 events;
+	uint64 evicted;
+	uint64 floor;
+	uint64 next;
+	uint64 seq;
+
+	SpinLockAcquire(&ring->lock);
+	events = ring->counters.retained;
+	evicted = ring->counters.evicted;
+	for (;;)
+	{
+		floor = pg_atomic_read_u64(&ring->floor_pos);
+		next = floor_after(ring, floor, &seq);
+		if (next == floor || next > stable_pos_locked(ring))
+			break;
+		evict_to(ring, next);
+	}
+	events -= ring->counters.retained;
+	ring->counters.evicted = evicted;
+	ring->counters.expired += events;
+	raise_floor_locked(ring, pg_atomic_read_u64(&ring->stable_seq) + 1);
+	SpinLockRelease(&ring->lock);
+	return events;
+}
+
+/* Under the lock. */
+static inline bool
+needs_seal(const Ring *ring)
+{
+	return ring->hole_seq > ring->sealed_seq && ring->hole_seq < ring->next_seq - 1;
+}
+
+bool
+ring_needs_seal(Ring *ring, bool *settled)
+{
+	bool needed;
+
+	SpinLockAcquire(&ring->lock);
+	needed = needs_seal(ring);
+	*settled = needed && ring->seal_seen == ring->next_seq;
+	ring->seal_seen = needed ? ring->next_seq : 0;
+	SpinLockRelease(&ring->lock);
+	return needed;
+}
+
+bool
+ring_take_seal(Ring *ring, uint64 *seal_seq, uint64 *stable_seq, int64 *ts)
+{
+	bool needed;
+
+	SpinLockAcquire(&ring->lock);
+	needed = ring->head < 0 && needs_seal(ring) && ring->next_seq <= ring->seq_limit;
+	if (needed)
+	{
+		*stable_seq = ring->next_seq - 1;
+		*seal_seq = ring->next_seq++;
+		*ts = take_ts(ring);
+		(void) publish_stable(ring);
+		if (pg_atomic_read_u64(&ring->floor_pos) == ring->claim_pos)
+			pg_atomic_write_u64(&ring->floor_seq, ring->next_seq);
+	}
+	SpinLockRelease(&ring->lock);
+	return needed;
+}
+
+void
+ring_sealed(Ring *ring, uint64 stable_seq)
+{
+	SpinLockAcquire(&ring->lock);
+	ring->sealed_seq = Max(ring->sealed_seq, stable_seq);
+	SpinLockRelease(&ring->lock);
 }
 
 uint64

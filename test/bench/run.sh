@@ -2,9 +2,11 @@
 # The benchmarks: netbus beside its alternative, in the same run and in turns.
 # Prints markdown. Called by "make bench", which gives it a cluster of its own.
 #
-#   BENCH="publish lines"  only these; all: see ALL
+#   BENCH="publish lines"  only these, or "memory" or "durable"; all: see below
 #   ROUNDS=5               rounds of each, of which the median counts
 #   SECONDS_TAIL=10        how long producer and reader run
+#
+# More settings in durable.sh, which has the benchmarks of logs with a table.
 #
 # A round measures the alternatives one after the other in the same session,
 # which has done the same once before. Times are the client's (psql's \timing)
@@ -12,8 +14,12 @@
 
 set -u -o pipefail
 
-ALL="publish jsonb batch lines burst single wire latency read tail idle"
-BENCH=${BENCH:-$ALL}
+MEMORY="publish jsonb batch lines burst single wire latency read tail idle"
+DURABLE="bulk commit async cold get open pinned"
+ALL="$MEMORY $DURABLE"
+BENCH=" ${BENCH:-$ALL} "
+BENCH=${BENCH/ memory / $MEMORY }
+BENCH=${BENCH/ durable / $DURABLE }
 ROUNDS=${ROUNDS:-5}
 SECONDS_TAIL=${SECONDS_TAIL:-10}
 
@@ -43,12 +49,13 @@ rotated() {
 
 # timed: runs SQL from stdin in one session. A line "#name" begins a part, and
 # the milliseconds of its statements are added up and noted under that name.
-# What belongs to no part, or to "#-", does not count.
+# What belongs to no part, or to "#-", does not count. A row "=name value" is noted.
 timed() {
 	sed 's/^#\(.*\)/\\echo #\1/' >"$work/script.sql"
 	psql -X -qAt -v ON_ERROR_STOP=1 -c '\timing on' -f "$work/script.sql" >"$work/out" || die "psql failed"
 	awk '
 		/^#/ { note(); name = substr($0, 2); ms = 0; next }
+		/^=/ { print substr($1, 2), $2; next }
 		/^Time: / { ms += $2 }
 		END { note() }
 		function note() { if (name != "" && name != "-") print name, ms }' "$work/out" >>"$values"
@@ -75,9 +82,11 @@ cpu() {
 
 # run NAME: one benchmark, and which part of the CPUs others used meanwhile.
 run() {
-	local all ours all2 ours2 share from=$EPOCHREALTIME
+	local all ours all2 ours2 share from=$EPOCHREALTIME server
+	server=$(head -n 1 "$PGDATA/postmaster.pid")
 	read -r all ours < <(cpu)
 	bench_$1
+	[ "$server" = "$(head -n 1 "$PGDATA/postmaster.pid")" ] || return 0 # nobody knows what it used
 	read -r all2 ours2 < <(cpu)
 	share=$(awk -v ticks=$((all2 - all - ours2 + ours)) -v from="$from" -v to="$EPOCHREALTIME" \
 		-v cpus="$(nproc)" 'BEGIN { v = ticks / (to - from) / cpus; printf "%.0f", v < 0 ? 0 : v }')
@@ -180,7 +189,7 @@ published() {
 
 bench_publish() {
 	make_tables
-	sql -c "select netbus.create_log('m', format => 'bytea', ring_size => '64MB')" >"$work/null"
+	sql -c "select netbus.create_log('m', durability => 'memory', format => 'bytea', ring_size => '64MB')" >"$work/null"
 	{
 		for ((r = 0; r <= ROUNDS; r++)); do
 			[ $r -gt 0 ] && echo '#publish' || echo '#-'
@@ -213,7 +222,7 @@ bench_publish() {
 
 bench_jsonb() {
 	make_jsonb_tables
-	sql -c "select netbus.create_log('j', format => 'jsonb', ring_size => '64MB')" >"$work/null"
+	sql -c "select netbus.create_log('j', durability => 'memory', format => 'jsonb', ring_size => '64MB')" >"$work/null"
 	{
 		for ((r = 0; r <= ROUNDS; r++)); do
 			[ $r -gt 0 ] && echo '#j-publish' || echo '#-'
@@ -239,7 +248,7 @@ bench_jsonb() {
 bench_batch() {
 	local array="(select array_agg(p) from (select p from t0 limit 100) s)"
 	make_tables
-	sql -c "select netbus.create_log('b', format => 'bytea', ring_size => '64MB')" \
+	sql -c "select netbus.create_log('b', durability => 'memory', format => 'bytea', ring_size => '64MB')" \
 		-c "create table thousand (i int) with (autovacuum_enabled = off)" \
 		-c "insert into thousand select generate_series(1, 1000)" -c "vacuum freeze analyze thousand" >"$work/null"
 	{
@@ -267,8 +276,8 @@ bench_batch() {
 bench_lines() {
 	local loop='begin for t in 1..10 loop for c in 1..100 loop n := n + %s; end loop; commit; end loop; end'
 	make_jsonb_tables
-	sql -c "select netbus.create_log('l', format => 'bytea', ring_size => '64MB')" \
-		-c "select netbus.create_log('lj', format => 'jsonb', ring_size => '64MB')" \
+	sql -c "select netbus.create_log('l', durability => 'memory', format => 'bytea', ring_size => '64MB')" \
+		-c "select netbus.create_log('lj', durability => 'memory', format => 'jsonb', ring_size => '64MB')" \
 		-c "create table lines as select string_agg(l, E'\n') b,
 			(select string_agg(p::text, E'\n') from (select p from j0 limit 1000) s) j
 			from (select rpad(md5(i::text), 99, md5('x' || i)) l from generate_series(1, 1000) i) s" \
@@ -303,7 +312,7 @@ bench_lines() {
 
 bench_burst() {
 	local frames
-	sql -c "select netbus.create_log('mb', format => 'bytea', ring_size => '64MB')" >"$work/null"
+	sql -c "select netbus.create_log('mb', durability => 'memory', format => 'bytea', ring_size => '64MB')" >"$work/null"
 	{
 		for ((r = 0; r <= ROUNDS; r++)); do
 			echo "select '#burst', bench.burst('mb', 10000, 16, 500, false);"
@@ -320,7 +329,7 @@ bench_burst() {
 
 bench_single() {
 	local calls=10000000 null q
-	sql -c "select netbus.create_log('s', format => 'bytea', ring_size => '64MB')" >"$work/null"
+	sql -c "select netbus.create_log('s', durability => 'memory', format => 'bytea', ring_size => '64MB')" >"$work/null"
 	{
 		for ((r = 0; r < ROUNDS; r++)); do
 			for q in 's' ''; do
@@ -342,7 +351,7 @@ bench_single() {
 
 bench_wire() {
 	local name
-	sql -c "select netbus.create_log('w', format => 'bytea')" >"$work/null"
+	sql -c "select netbus.create_log('w', durability => 'memory', format => 'bytea')" >"$work/null"
 	echo "select netbus.publish('w', :payload::bytea);" >"$work/wire.sql"
 	echo "select netbus.publish('w', :payload::bytea, transactional => false);" >"$work/wire-immediate.sql"
 	echo "select bench.f_empty('w', :payload::bytea);" >"$work/wire-empty.sql"
@@ -365,7 +374,7 @@ bench_latency() {
 	# The private installation has no client headers: those of the original.
 	gcc -O2 -Wall -I"$("$PG_CONFIG" --includedir | sed "s|^${NETBUS_SANDBOX:-/}/root||")" \
 		"$here/latency.c" -o "$work/latency" -lpq || die "latency.c does not compile"
-	sql -c "select netbus.create_log('lat', format => 'bytea')" >"$work/null"
+	sql -c "select netbus.create_log('lat', durability => 'memory', format => 'bytea')" >"$work/null"
 	for ((r = 0; r < 4 * ROUNDS; r++)); do
 		for mode in $(rotated $r tail notify tail-paced notify-paced); do
 			"$work/latency" $mode 500 >"$work/out" || die "latency failed"
@@ -385,7 +394,7 @@ bench_latency() {
 bench_read() {
 	local n=100000 from
 	make_tables
-	sql -c "select netbus.create_log('r', format => 'bytea', ring_size => '64MB')" >"$work/null"
+	sql -c "select netbus.create_log('r', durability => 'memory', format => 'bytea', ring_size => '64MB')" >"$work/null"
 	# 500,000 events in the ring, and the same in a table.
 	{
 		for i in 0 1 2 3 4; do
@@ -467,7 +476,7 @@ tail_table() {
 }
 
 bench_tail() {
-	sql -c "select netbus.create_log('tail', format => 'bytea', ring_size => '64MB')" >"$work/null"
+	sql -c "select netbus.create_log('tail', durability => 'memory', format => 'bytea', ring_size => '64MB')" >"$work/null"
 	tail_run 100 1
 	tail_table 3
 	tail_run 100 "$SECONDS_TAIL"
@@ -511,12 +520,16 @@ facts() {
 	echo "| System | $(. /etc/os-release && echo "$PRETTY_NAME"), Linux $(uname -r), clock $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource 2>/dev/null) |"
 	echo "| PostgreSQL | $(sql -c 'show server_version'), netbus $(sql -c "select extversion from pg_extension where extname = 'netbus'") |"
 	echo "| Settings | $(sql -c "select string_agg(name || ' = ' || current_setting(name), ', ' order by name) from pg_settings
-		where name in ('shared_buffers', 'wal_level', 'synchronous_commit', 'fsync', 'jit', 'huge_pages', 'max_wal_size', 'netbus.publish_buffer')") |"
+		where name in ('shared_buffers', 'jit', 'huge_pages', 'netbus.publish_buffer')") |"
+	echo "| WAL | $(sql -c "select string_agg(name || ' = ' || current_setting(name), ', ' order by name) from pg_settings
+		where name in ('wal_level', 'synchronous_commit', 'fsync', 'full_page_writes', 'wal_compression', 'max_wal_size', 'wal_sync_method')") |"
 	echo "| Huge pages | $(awk '/^HugePages_Total/ { print $2 }' /proc/meminfo) reserved; THP $(sed 's/.*\[\(.*\)\].*/\1/' /sys/kernel/mm/transparent_hugepage/enabled 2>/dev/null), shared memory $(sed 's/.*\[\(.*\)\].*/\1/' /sys/kernel/mm/transparent_hugepage/shmem_enabled 2>/dev/null) |"
-	echo "| Events | 100 bytes unless said otherwise; medians of $ROUNDS rounds in turns; client on the same machine, unix socket |"
+	echo "| Events | 100 bytes unless said otherwise; medians of $ROUNDS rounds in turns (commit, cold, open: $FEW_ROUNDS); client on the same machine, unix socket |"
 	echo "| CPU used by others | $others |"
 	echo "| Date | $(date -u '+%Y-%m-%d %H:%M UTC') |"
 }
+
+. "${BASH_SOURCE%/*}/durable.sh"
 
 for name in $BENCH; do
 	case " $ALL " in *" $name "*) ;; *) die "unknown benchmark \"$name\"; there are: $ALL" ;; esac

@@ -64,7 +64,7 @@ async function newLog(options = '') {
 const payloads = (log) => column('SELECT payload FROM netbus.read($1)', log);
 
 async function publishOne() {
-	const log = await newLog();
+	const log = await newLog(", durability => 'memory'");
 	is(await one(PUBLISH, log, { a: 1 }), true, 'publish: object');
 	is(await one(PUBLISH, log, '{"a": 2}'), true, 'publish: string');
 	is(await one(PUBLISH, log, JSON.stringify(['ü', null])), true, 'publish: JSON.stringify of an array');

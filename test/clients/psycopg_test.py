@@ -64,7 +64,7 @@ def bytes_of(connection, log):
 
 
 def publish_one(c):
-    log = new_log(c)
+    log = new_log(c, durability='memory')
     is_(one(c, PUBLISH, log, '{"a": 1}'), True, 'publish: str')
     is_(one(c, PUBLISH, log, Json({'a': 2})), True, 'publish: Json')
     is_(one(c, PUBLISH, log, Jsonb({'a': [3, None, 'ü']})), True, 'publish: Jsonb')

@@ -59,14 +59,14 @@ extern int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static void
 repair_header(FrameHeader *frame, size_t len, int mode)
 {
-	static const uint8_t kinds[] = {FRAME_DATA, FRAME_PAD, FRAME_SEAL, FRAME_STUB};
+	static const uint8_t kinds[] = {FRAME_DATA, FRAME_PAD, FRAME_SEAL};
 	uint32_t padding = mode >> PADDING_SHIFT;
 
 	if (len < sizeof(FrameHeader))
 		return;
 
 	frame->version = FRAME_VERSION;
-	frame->kind = kinds[frame->kind % 4];
+	frame->kind = kinds[frame->kind % 3];
 	frame->flags &= FRAME_ALL_FLAGS;
 	if ((mode & LEAVE_SEQS) == 0)
 	{

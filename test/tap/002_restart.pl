@@ -14,9 +14,9 @@ my $node = netbus_node('main');
 my ($result, $stdout, $stderr, @before, @after);
 
 netbus_db($node, 'app');
-$node->safe_psql('app', "SELECT netbus.create_log('one')");
-$node->safe_psql('app', "SELECT netbus.create_log('many', shards => 4, ring_size => '128kB')");
-$node->safe_psql('app', "SELECT netbus.create_log('idle', shards => 2)");
+$node->safe_psql('app', "SELECT netbus.create_log('one', durability => 'memory')");
+$node->safe_psql('app', "SELECT netbus.create_log('many', durability => 'memory', shards => 4, ring_size => '128kB')");
+$node->safe_psql('app', "SELECT netbus.create_log('idle', durability => 'memory', shards => 2)");
 $node->safe_psql('app', 'CREATE TABLE seen (log text, shard int, seq bigint, UNIQUE (log, shard, seq))');
 
 # Every event is noted where a restart does not reach it; a seq that is issued
@@ -183,7 +183,7 @@ is($node->safe_psql('restored', "SELECT netbus.head('one')"), $after[0] + 1, '..
 # --- A standby ----------------------------------------------------------------------
 
 publish($node, 'app', 'one', 10);
-$node->safe_psql('app', "SELECT netbus.create_log('unused')");
+$node->safe_psql('app', "SELECT netbus.create_log('unused', durability => 'memory')");
 $node->backup('base');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($node, 'base', has_streaming => 1);
@@ -229,7 +229,7 @@ publish($standby, 'app', 'one', 4);
 $standby->restart;
 worker_runs($standby, 'app');
 is($standby->safe_psql('app', "SELECT netbus.head('one')"), EPOCH + 4, '... and go on exactly after a restart');
-$standby->safe_psql('app', "SELECT netbus.create_log('young')");
+$standby->safe_psql('app', "SELECT netbus.create_log('young', durability => 'memory')");
 publish($standby, 'app', 'young', 3);
 is(events($standby, 'app', 'young', 0), '1,2,3', 'a new log on a later timeline begins with 1');
 $standby->stop('immediate');

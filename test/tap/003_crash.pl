@@ -14,8 +14,8 @@ my $node = netbus_node('main');
 my ($high, $next, $pid, $result, $stdout, $stderr);
 
 netbus_db($node, 'app');
-$node->safe_psql('app', "SELECT netbus.create_log('one')");
-$node->safe_psql('app', "SELECT netbus.create_log('many', shards => 4, ring_size => '128kB')");
+$node->safe_psql('app', "SELECT netbus.create_log('one', durability => 'memory')");
+$node->safe_psql('app', "SELECT netbus.create_log('many', durability => 'memory', shards => 4, ring_size => '128kB')");
 
 sub high
 {
@@ -142,7 +142,7 @@ goes_on('one', $high, 'kill -9 of the postmaster');
 # --- The bound ---------------------------------------------------------------------
 
 # More events at once than a step of the bound has seqs.
-$node->safe_psql('app', "SELECT netbus.create_log('wide', format => 'bytea', ring_size => '64kB')");
+$node->safe_psql('app', "SELECT netbus.create_log('wide', durability => 'memory', format => 'bytea', ring_size => '64kB')");
 $node->safe_psql('app', 'CREATE EXTENSION test_netbus_api');
 $node->safe_psql('app', sprintf("SELECT api_publish_fixed('wide', '\\x0000000000', %d, false)", SEQ_STEP + 1000));
 $high = high('wide');

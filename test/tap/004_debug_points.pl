@@ -18,8 +18,8 @@ if (!debug_build($node, 'app'))
 	$node->stop;
 	plan skip_all => 'needs a build with NETBUS_DEBUG';
 }
-$node->safe_psql('app', "SELECT netbus.create_log('log', ring_size => '64kB')");
-$node->safe_psql('app', "SELECT netbus.create_log('second', shards => 3)");
+$node->safe_psql('app', "SELECT netbus.create_log('log', durability => 'memory', ring_size => '64kB')");
+$node->safe_psql('app', "SELECT netbus.create_log('second', durability => 'memory', shards => 3)");
 $node->safe_psql('app', 'CREATE TABLE witness (n int)');
 
 # What a transaction that must not be seen publishes: to two logs, in several

@@ -15,7 +15,7 @@ my ($result, $stdout, $stderr);
 sub create_log
 {
 	my ($log) = @_;
-	return "SELECT netbus.create_log('$log', ring_size => '8MB')";
+	return "SELECT netbus.create_log('$log', durability => 'memory', ring_size => '8MB')";
 }
 
 netbus_db($node, $_) for qw(app other);
@@ -109,7 +109,7 @@ $node->safe_psql('app2', <<~'SQL');
 	DO $$
 	BEGIN
 		FOR i IN 1 .. 100 LOOP
-			PERFORM netbus.create_log('often', ring_size => '8MB');
+			PERFORM netbus.create_log('often', durability => 'memory', ring_size => '8MB');
 			PERFORM netbus.publish('often', '1', transactional => false);
 			IF i % 3 = 0 THEN
 				ROLLBACK;

@@ -101,7 +101,8 @@ sub counters_hold
 	my ($node, $db, $what) = @_;
 
 	is($node->safe_psql($db, <<~'SQL'), 't', $what);
-		SELECT bool_and(offered = accepted + rejected AND accepted = retained + evicted + aborted
+		SELECT bool_and(offered = accepted + rejected + sampled_out
+			AND accepted = retained + expired + evicted + aborted
 			AND floor_seq <= stable_seq + 1 AND stable_seq < next_seq) FROM netbus.stat_log
 		SQL
 }
@@ -134,5 +135,86 @@ sub debug_build
 
 	return $result == 0;
 }
+
+# A standby that streams from a node and has caught up with it.
+sub standby_of
+{
+	my ($node, $name, @conf) = @_;
+	my $standby = PostgreSQL::Test::Cluster->new($name);
+
+	$node->backup("for_$name", backup_options => [ '--checkpoint=fast' ]);
+	$standby->init_from_backup($node, "for_$name", has_streaming => 1);
+	$standby->append_conf('postgresql.conf', join("\n", @conf, ''));
+	$standby->start;
+	$node->wait_for_catchup($standby);
+	return $standby;
+}
+
+# What psql says on standard error to statements of which one may fail.
+sub complaint
+{
+	my ($node, $db, $sql) = @_;
+	my ($result, $stdout, $stderr) = $node->psql($db, $sql, on_error_stop => 0);
+
+	return $stderr;
+}
+
+# SQLSTATE of the first error.
+sub sqlstate
+{
+	my ($node, $db, $sql) = @_;
+	my ($result, $stdout, $stderr) = $node->psql($db, $sql, extra_params => [ '-v', 'VERBOSITY=sqlstate' ]);
+
+	return $stderr =~ /ERROR:\s+(\w{5})/ ? $1 : "none: $stderr";
+}
+
+# n seqs of a log that are claimed and given up: a hole.
+sub abort_claim
+{
+	my ($node, $db, $log, $n) = @_;
+
+	complaint($node, $db, "BEGIN; SET LOCAL netbus.debug_point = 'claimed:error';"
+		. " SELECT count(netbus.publish('$log', '\"never\"', 'key' || i)) FROM generate_series(1, $n) i; COMMIT")
+	  =~ /debug point "claimed"/ or die 'the claim was not made, or not given up';
+}
+
+# A session whose transaction has claimed its seqs, and stands still; go_on() continues it.
+sub claiming_session
+{
+	my ($node, $db, $sql) = @_;
+	my $session = $node->background_psql($db, on_error_stop => 0);
+	my $pid = $session->query_safe('SELECT pg_backend_pid()');
+
+	chomp $pid;
+	$session->query_until(qr/started/,
+		"\\echo started\nBEGIN; SET LOCAL netbus.debug_point = 'claimed:wait'; $sql; COMMIT;\n\\echo ended\n");
+	$node->poll_query_until($db, "SELECT wait_event = 'Extension' FROM pg_stat_activity WHERE pid = $pid")
+	  or die 'the claim was not made';
+	return $session;
+}
+
+# Let all sessions that stand still at a point go on, and wait for these.
+sub go_on
+{
+	my ($node, @sessions) = @_;
+	my $continue = $node->data_dir . '/netbus_debug_continue';
+
+	append_to_file($continue, '');
+	$_->query_until(qr/ended/, '') for @sessions;
+	unlink $continue;
+}
+
+# All that the events of a log are, in the order in which read() gives them, a line each.
+sub events_in_full
+{
+	my ($node, $db, $log, $after_seq) = @_;
+
+	return $node->safe_psql($db, sprintf(<<~'SQL', $log, $after_seq // 0, $log));
+		SELECT shard, seq, extract(epoch FROM ts), key, md5(payload)
+		FROM netbus.logs l, generate_series(0, shards - 1) s, netbus.read_raw('%s', %s, s, max_events => 1000000) WHERE l.log = '%s'
+		SQL
+}
+
+push @EXPORT, qw(standby_of complaint sqlstate abort_claim claiming_session go_on events_in_full);
 
 1;

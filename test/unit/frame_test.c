@@ -176,11 +176,11 @@ small_frame(int flags)
 }
 
 static Bytes
-other_frame(FrameKind kind, uint32_t count)
+other_frame(FrameKind kind)
 {
 	Bytes b = new_bytes(64);
 
-	put_header(b, kind, 0, count, 0);
+	put_header(b, kind, 0, 0, 0);
 	seal_checksum(b);
 	return b;
 }
@@ -321,50 +321,36 @@ test_checksum_steps(void)
 	tap_is(frame_checksum(frame, hash), frame->checksum, "checksum in steps: data");
 	free(b.data);
 
-	b = other_frame(FRAME_STUB, 77);
+	b = other_frame(FRAME_SEAL);
 	frame = (FrameHeader *) b.data;
 	hash = frame_hash_offsets(NULL, 0, frame_hash_bodies(NULL, 0));
-	tap_is(frame_checksum(frame, hash), frame->checksum, "checksum in steps: stub");
+	tap_is(frame_checksum(frame, hash), frame->checksum, "checksum in steps: seal");
 	free(b.data);
 }
 
 static void
 test_other_kinds(void)
 {
-	Bytes b = other_frame(FRAME_STUB, 77);
+	Bytes b = other_frame(FRAME_DATA);
 
-	tap_is(check(b, true), FRAME_OK, "a stub");
-	tap_is(frame_last_seq((FrameHeader *) b.data), 1077, "a stub has seqs");
-	put(b, AT_COUNT, 4, UINT32_MAX);
-	seal_checksum(b);
-	tap_is(check(b, true), FRAME_OK, "a stub may stand for any number of events");
-	put(b, AT_COUNT, 4, 0);
-	seal_checksum(b);
-	tap_is(check(b, true), FRAME_ERR_LENGTH, "but not for none");
-	put(b, AT_COUNT, 4, 1);
-	put(b, AT_BODY_BYTES, 4, 8);
-	seal_checksum(b);
-	tap_is(check(b, true), FRAME_ERR_LENGTH, "a stub has no bodies");
-	free(b.data);
-
-	b = new_bytes(72);
-	put_header(b, FRAME_STUB, 0, 1, 0);
-	seal_checksum(b);
-	tap_is(check(b, true), FRAME_ERR_LENGTH, "a stub is a header and nothing else");
-	put_header(b, FRAME_SEAL, 0, 0, 0);
-	seal_checksum(b);
-	tap_is(check(b, true), FRAME_ERR_LENGTH, "and so is a seal");
-	free(b.data);
-
-	b = other_frame(FRAME_DATA, 0);
 	tap_is(check(b, true), FRAME_ERR_LENGTH, "a data frame has events");
 	free(b.data);
 
-	b = other_frame(FRAME_SEAL, 0);
+	b = other_frame(FRAME_SEAL);
 	tap_is(check(b, true), FRAME_OK, "a seal");
 	put(b, AT_COUNT, 4, 1);
 	seal_checksum(b);
 	tap_is(check(b, true), FRAME_ERR_LENGTH, "a seal has no events");
+	put(b, AT_COUNT, 4, 0);
+	put(b, AT_BODY_BYTES, 4, 8);
+	seal_checksum(b);
+	tap_is(check(b, true), FRAME_ERR_LENGTH, "a seal has no bodies");
+	free(b.data);
+
+	b = new_bytes(72);
+	put_header(b, FRAME_SEAL, 0, 0, 0);
+	seal_checksum(b);
+	tap_is(check(b, true), FRAME_ERR_LENGTH, "a seal is a header and nothing else");
 	free(b.data);
 }
 
@@ -444,8 +430,9 @@ test_fields(void)
 	changed(AT_VERSION, 1, 2, FRAME_ERR_VERSION, "version 2");
 	changed(AT_KIND, 1, 0, FRAME_ERR_KIND, "kind 0");
 	changed(AT_KIND, 1, 3, FRAME_ERR_KIND, "kind 3, one bit from data and from pad");
-	changed(AT_KIND, 1, 5, FRAME_ERR_KIND, "kind 5, one bit from data, seal and stub");
-	changed(AT_KIND, 1, 6, FRAME_ERR_KIND, "kind 6, one bit from pad, seal and stub");
+	changed(AT_KIND, 1, 5, FRAME_ERR_KIND, "kind 5, one bit from data and from seal");
+	changed(AT_KIND, 1, 6, FRAME_ERR_KIND, "kind 6, one bit from pad and from seal");
+	changed(AT_KIND, 1, 7, FRAME_ERR_KIND, "kind 7");
 	changed(AT_KIND, 1, 200, FRAME_ERR_KIND, "kind 200");
 	changed(AT_FLAGS, 2, 0x0005, FRAME_ERR_FLAGS, "an unknown flag");
 	changed(AT_FLAGS, 2, 0x8001, FRAME_ERR_FLAGS, "the highest flag");
@@ -685,13 +672,11 @@ main(void)
 
 	test_flips(small_frame(FRAME_KEYS), "data with keys");
 	test_flips(small_frame(0), "data without keys");
-	test_flips(other_frame(FRAME_STUB, 3), "stub");
-	test_flips(other_frame(FRAME_SEAL, 0), "seal");
+	test_flips(other_frame(FRAME_SEAL), "seal");
 
 	test_truncations(small_frame(FRAME_KEYS), "truncated anywhere: data with keys");
 	test_truncations(small_frame(0), "truncated anywhere: data without keys");
-	test_truncations(other_frame(FRAME_STUB, 3), "truncated anywhere: stub");
-	test_truncations(other_frame(FRAME_SEAL, 0), "truncated anywhere: seal");
+	test_truncations(other_frame(FRAME_SEAL), "truncated anywhere: seal");
 	test_truncations(pad_frame(48), "truncated anywhere: pad");
 
 	test_more_behind();

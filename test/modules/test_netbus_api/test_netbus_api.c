@@ -86,10 +86,9 @@ api_publish(PG_FUNCTION_ARGS)
 	bytea *payload = PG_GETARG_BYTEA_PP(1);
 	text *key = PG_ARGISNULL(2) ? NULL : PG_GETARG_TEXT_PP(2);
 
-	bus->publish(bus->publisher(log_arg(fcinfo)), VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload),
-				 key ? VARDATA_ANY(key) : NULL, key ? VARSIZE_ANY_EXHDR(key) : 0,
-				 PG_GETARG_BOOL(3));
-	PG_RETURN_VOID();
+	PG_RETURN_BOOL(bus->publish(bus->publisher(log_arg(fcinfo)), VARDATA_ANY(payload),
+								VARSIZE_ANY_EXHDR(payload), key ? VARDATA_ANY(key) : NULL,
+								key ? VARSIZE_ANY_EXHDR(key) : 0, PG_GETARG_BOOL(3)));
 }
 
 Datum
@@ -102,6 +101,7 @@ api_publish_batch(PG_FUNCTION_ARGS)
 	NetbusEvent *events;
 	int n;
 	int nkeys;
+	int accepted;
 
 	deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), BYTEAOID, -1, false, TYPALIGN_INT, &payloads, NULL,
 					  &n);
@@ -123,19 +123,20 @@ api_publish_batch(PG_FUNCTION_ARGS)
 			events[i].key_len = VARSIZE_ANY_EXHDR(DatumGetPointer(keys[i]));
 		}
 	}
-	bus->publish_batch(bus->publisher(log_arg(fcinfo)), events, n, PG_GETARG_BOOL(3));
+	accepted = bus->publish_batch(bus->publisher(log_arg(fcinfo)), events, n, PG_GETARG_BOOL(3));
 
 	/* The bytes were copied. */
 	for (int i = 0; i < n; i++)
 		memset(unconstify(char *, events[i].payload), 'x', events[i].payload_len);
-	PG_RETURN_VOID();
+	PG_RETURN_INT32(accepted);
 }
 
-static void
+static int
 publish_fixed(NetbusPublisher *publisher, bytea *payload, int n, bool transactional)
 {
 	uint32 len = VARSIZE_ANY_EXHDR(payload);
 	char *payloads = palloc(Max((Size) len * n, 1));
+	int accepted;
 
 	for (int i = 0; i < n; i++)
 	{
@@ -145,16 +146,16 @@ publish_fixed(NetbusPublisher *publisher, bytea *payload, int n, bool transactio
 		if (len >= sizeof(number))
 			memcpy(payloads + (Size) len * i, &number, sizeof(number));
 	}
-	netbus_api()->publish_fixed(publisher, payloads, len, n, transactional);
+	accepted = netbus_api()->publish_fixed(publisher, payloads, len, n, transactional);
 	pfree(payloads);
+	return accepted;
 }
 
 Datum
 api_publish_fixed(PG_FUNCTION_ARGS)
 {
-	publish_fixed(netbus_api()->publisher(log_arg(fcinfo)), PG_GETARG_BYTEA_PP(1),
-				  PG_GETARG_INT32(2), PG_GETARG_BOOL(3));
-	PG_RETURN_VOID();
+	PG_RETURN_INT32(publish_fixed(netbus_api()->publisher(log_arg(fcinfo)), PG_GETARG_BYTEA_PP(1),
+								  PG_GETARG_INT32(2), PG_GETARG_BOOL(3)));
 }
 
 /* Give all that a reader gets, "max" events at a time; wait for the first of them. */
@@ -223,16 +224,15 @@ api_publish_kept(PG_FUNCTION_ARGS)
 {
 	bytea *payload = PG_GETARG_BYTEA_PP(0);
 
-	netbus_api()->publish(the_publisher(), VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload), NULL,
-						  0, PG_GETARG_BOOL(1));
-	PG_RETURN_VOID();
+	PG_RETURN_BOOL(netbus_api()->publish(the_publisher(), VARDATA_ANY(payload),
+										 VARSIZE_ANY_EXHDR(payload), NULL, 0, PG_GETARG_BOOL(1)));
 }
 
 Datum
 api_publish_fixed_kept(PG_FUNCTION_ARGS)
 {
-	publish_fixed(the_publisher(), PG_GETARG_BYTEA_PP(0), PG_GETARG_INT32(1), PG_GETARG_BOOL(2));
-	PG_RETURN_VOID();
+	PG_RETURN_INT32(publish_fixed(the_publisher(), PG_GETARG_BYTEA_PP(0), PG_GETARG_INT32(1),
+								  PG_GETARG_BOOL(2)));
 }
 
 Datum

@@ -199,6 +199,7 @@ random_frame(Producer *p, uint32 max_length)
 static bool
 refused(Producer *p, uint32 events)
 {
+	ring_reject(p->ring, events, false);
 	pg_atomic_fetch_add_u64(&p->h->rejected, events);
 	let_others_run();
 	return true;
@@ -217,7 +218,7 @@ produce_claim(Producer *p, int operation)
 	uint64 seq;
 	uint64 counter = p->counter;
 	bool commit = pick(&p->random, 5) > 0;
-	bool may_drop = pick(&p->random, 4) > 0;
+	int flags = pick(&p->random, 4) > 0 ? DROP : 0;
 	Fate fate = commit ? FATE_COMMITTED : FATE_ABORTED;
 	RingResult result;
 	int n = 0;
@@ -228,7 +229,7 @@ produce_claim(Producer *p, int operation)
 		room -= frames[n].length;
 		count += frames[n].count;
 	}
-	while ((result = ring_claim(p->ring, frames, n, skipped, may_drop, &grant)) == RING_SEQ_LIMIT)
+	while ((result = ring_claim(p->ring, frames, n, skipped, 0, flags, &grant)) == RING_SEQ_LIMIT)
 		if (!raise_limit(p))
 			return false;
 	if (result == RING_FULL)
@@ -270,11 +271,11 @@ static bool
 produce_small(Producer *p)
 {
 	RingFrame info = random_frame(p, RING_SMALL);
-	bool may_drop = pick(&p->random, 4) > 0;
+	int flags = pick(&p->random, 4) > 0 ? DROP : 0;
 	RingResult result;
 	uint64 seq;
 
-	while ((result = append_small(p->ring, info.count, info.body_bytes, p->me, p->counter, may_drop,
+	while ((result = append_small(p->ring, info.count, info.body_bytes, p->me, p->counter, flags,
 								  &seq)) == RING_SEQ_LIMIT)
 		if (!raise_limit(p))
 			return false;
@@ -618,7 +619,7 @@ pong(Hammer *h)
 		uint64 ignored;
 
 		await_seq(h, hammer_ring(h, 0), seq);
-		check_is(append_small(hammer_ring(h, 1), 1, 30, 1, seq, true, &ignored), RING_OK);
+		check_is(append_small(hammer_ring(h, 1), 1, 30, 1, seq, DROP, &ignored), RING_OK);
 	}
 }
 
@@ -685,7 +686,7 @@ make_hammer(Workers *workers, uint32 size, int nrings, uint32 events)
 	for (uint32 i = 0; i <= events; i++)
 		pg_atomic_init_u64(&hammer_fates(h)[i], 0);
 	for (int i = 0; i < nrings; i++)
-		ring_init(hammer_ring(h, i), size, 1);
+		ring_init(hammer_ring(h, i), size, RING_UNBACKED, 1, 0);
 	return h;
 }
 
@@ -834,7 +835,7 @@ test_ring_ping_pong(PG_FUNCTION_ARGS)
 		{
 			uint64 ignored;
 
-			check_is(append_small(hammer_ring(h, 0), 1, 30, 0, seq, true, &ignored), RING_OK);
+			check_is(append_small(hammer_ring(h, 0), 1, 30, 0, seq, DROP, &ignored), RING_OK);
 			await_seq(h, hammer_ring(h, 1), seq);
 			if (failed(h))
 				break;

@@ -11,10 +11,15 @@ CREATE FUNCTION test_ring_room() RETURNS void LANGUAGE C AS 'MODULE_PATHNAME';
 CREATE FUNCTION test_ring_full() RETURNS void LANGUAGE C AS 'MODULE_PATHNAME';
 CREATE FUNCTION test_ring_clock() RETURNS void LANGUAGE C AS 'MODULE_PATHNAME';
 CREATE FUNCTION test_ring_limit() RETURNS void LANGUAGE C AS 'MODULE_PATHNAME';
+CREATE FUNCTION test_ring_write_behind() RETURNS void LANGUAGE C AS 'MODULE_PATHNAME';
+CREATE FUNCTION test_ring_write_through() RETURNS void LANGUAGE C AS 'MODULE_PATHNAME';
+CREATE FUNCTION test_ring_seals() RETURNS void LANGUAGE C AS 'MODULE_PATHNAME';
+CREATE FUNCTION test_ring_segments() RETURNS void LANGUAGE C AS 'MODULE_PATHNAME';
+CREATE FUNCTION test_ring_purging() RETURNS void LANGUAGE C AS 'MODULE_PATHNAME';
 
 -- Random operations of many claimants, played by one process, beside a model.
-CREATE FUNCTION test_ring_model(seed bigint, operations int, ring_size int, OUT wrapped bool, OUT given_up bool,
-	OUT evicted bool, OUT aborted bool)
+CREATE FUNCTION test_ring_model(seed bigint, backing text, operations int, ring_size int, OUT wrapped bool,
+	OUT given_up bool, OUT evicted bool, OUT aborted bool, OUT expired bool, OUT recovered bool, OUT sealed bool)
 LANGUAGE C AS 'MODULE_PATHNAME';
 
 -- Producers and readers in processes of their own.

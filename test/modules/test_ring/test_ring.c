@@ -26,6 +26,11 @@ PG_FUNCTION_INFO_V1(test_ring_room);
 PG_FUNCTION_INFO_V1(test_ring_full);
 PG_FUNCTION_INFO_V1(test_ring_clock);
 PG_FUNCTION_INFO_V1(test_ring_limit);
+PG_FUNCTION_INFO_V1(test_ring_write_behind);
+PG_FUNCTION_INFO_V1(test_ring_write_through);
+PG_FUNCTION_INFO_V1(test_ring_seals);
+PG_FUNCTION_INFO_V1(test_ring_segments);
+PG_FUNCTION_INFO_V1(test_ring_purging);
 
 #define NO_LIMIT ((uint64) PG_INT64_MAX)
 #define SIZE     RING_MIN_SIZE /* of most rings here */
@@ -51,13 +56,13 @@ test_failed(const char *file, int line, const char *condition, uint64 found, uin
 }
 
 Ring *
-make_ring(uint64 size, uint64 next_seq, uint64 limit)
+make_ring(uint64 size, RingBacking backing, uint64 next_seq, uint64 limit)
 {
 	char *memory =
 		MemoryContextAllocHuge(CurrentMemoryContext, ring_shmem_size(size) + PG_CACHE_LINE_SIZE);
 	Ring *ring = (Ring *) TYPEALIGN(PG_CACHE_LINE_SIZE, memory);
 
-	ring_init(ring, size, next_seq);
+	ring_init(ring, size, backing, next_seq, 0);
 	ring_raise_limit(ring, 0, limit);
 	return ring;
 }
@@ -77,11 +82,12 @@ become(int procno)
 }
 
 RingResult
-claim_as(int procno, Ring *ring, const RingFrame *frames, int nframes, uint64 skipped,
-		 bool may_drop, RingGrant *grant)
+claim_as(int procno, Ring *ring, const RingFrame *frames, int nframes, uint64 skipped, int flags,
+		 RingGrant *grant)
 {
 	int self = become(procno);
-	RingResult result = ring_claim(ring, frames, nframes, skipped, may_drop, grant);
+	RingResult result =
+		ring_claim(ring, frames, nframes, skipped, skipped * SKIPPED_BYTES, flags, grant);
 
 	(void) become(self);
 	return result;
@@ -208,7 +214,7 @@ write_claim(Ring *ring, const RingFrame *frames, int nframes, const RingGrant *g
 
 RingResult
 append_small(Ring *ring, uint32 count, uint32 body_bytes, uint32 producer, uint64 counter,
-			 bool may_drop, uint64 *seq)
+			 int flags, uint64 *seq)
 {
 	union
 	{
@@ -223,43 +229,72 @@ append_small(Ring *ring, uint32 count, uint32 body_bytes, uint32 producer, uint6
 	frame.header.count = count;
 	frame.header.body_bytes = body_bytes;
 	hash = fill_frame(&frame.header, &info, producer, counter);
-	result = ring_append_small(ring, &frame.header, info.length, hash, may_drop);
+	result = ring_append_small(ring, &frame.header, info.length, hash, flags);
 	*seq = frame.header.base_seq;
 	return result;
 }
 
 /* ------------------------------------------------------------ what must hold */
 
+/* Sums over pending claims: what they add to "retained" that no term and no segment has. */
+static void
+pending_totals(Ring *ring, uint64 *events, uint64 *bytes)
+{
+	for (int32 i = ring->head; i >= 0; i = ring_claims(ring)[i].next)
+	{
+		RingClaim *claim = &ring_claims(ring)[i];
+
+		if (claim->to_table)
+		{
+			*events += claim->skipped;
+			*bytes += claim->skipped_bytes;
+		}
+		if (ring->backing == RING_WRITE_THROUGH)
+		{
+			*events += claim->events;
+			*bytes += claim->bytes;
+		}
+	}
+}
+
 void
-check_ring(Ring *ring, uint64 first_seq)
+check_ring(Ring *ring, uint64 base)
 {
 	Ring copy;
 	RingCounters *c = &copy.counters;
 	uint64 floor;
 	uint64 stable;
+	uint64 persisted;
 	uint64 events = 0;
 	uint64 bytes = 0;
 
 	SpinLockAcquire(&ring->lock);
 	memcpy(&copy, ring, sizeof(Ring));
+	pending_totals(ring, &events, &bytes);
 	SpinLockRelease(&ring->lock);
 
 	floor = pg_atomic_read_u64(&copy.floor_pos);
 	stable = pg_atomic_read_u64(&copy.stable_pos);
+	persisted = pg_atomic_read_u64(&copy.persisted_pos);
 	check(floor <= stable);
 	check(stable <= copy.claim_pos);
 	check(copy.claim_pos <= floor + copy.size);
-	check(floor % FRAME_ALIGN == 0 && stable % FRAME_ALIGN == 0 &&
+	check(persisted <= stable);
+	check(floor % FRAME_ALIGN == 0 && stable % FRAME_ALIGN == 0 && persisted % FRAME_ALIGN == 0 &&
 		  copy.claim_pos % FRAME_ALIGN == 0);
 	check((copy.head < 0) == (copy.tail < 0));
 	check(copy.head >= 0 || stable == copy.claim_pos);
 
-	check_is(c->accepted + c->rejected, c->offered);
-	check_is(c->retained + c->evicted + c->aborted, c->accepted);
-	check_is(c->accepted, copy.next_seq - first_seq);
+	check_is(c->accepted + c->rejected + c->sampled_out, c->offered);
+	check_is(c->retained + c->expired + c->evicted + c->aborted, c->accepted);
+	check_is(c->accepted, copy.next_seq - base);
 	check(copy.next_seq - 1 <= copy.seq_limit);
 	check(pg_atomic_read_u64(&copy.stable_seq) < copy.next_seq);
 	check(pg_atomic_read_u64(&copy.floor_seq) <= copy.next_seq);
+	check(pg_atomic_read_u64(&copy.persisted_seq) <= pg_atomic_read_u64(&copy.stable_seq));
+	check(copy.hole_seq < copy.next_seq && copy.sealed_seq < copy.next_seq);
+	check(copy.oldest_segment <= copy.segment &&
+		  copy.segment < copy.oldest_segment + RING_SEGMENTS);
 
 	for (int i = 0; i < RING_TERM_SLOTS; i++)
 	{
@@ -271,8 +306,18 @@ check_ring(Ring *ring, uint64 first_seq)
 		check_is(t->first_pos >> copy.term_shift, t->term - 1);
 		check(t->first_pos >= floor && t->first_pos < copy.claim_pos);
 		check(t->first_seq >= pg_atomic_read_u64(&copy.floor_seq) && t->first_seq < copy.next_seq);
+		check(t->events == 0 || copy.backing != RING_WRITE_THROUGH);
 		events += t->events;
 		bytes += t->bytes;
+	}
+	for (uint32 n = copy.oldest_segment; n <= copy.segment; n++)
+	{
+		RingSegment *segment = &copy.segments[n % RING_SEGMENTS];
+
+		check(segment->events == 0 || copy.backing != RING_UNBACKED);
+		check(segment->first_ts <= segment->last_ts);
+		events += segment->events;
+		bytes += segment->bytes;
 	}
 	check_is(events, c->retained);
 	check_is(bytes, c->retained_bytes);
@@ -336,7 +381,10 @@ check_quiet_ring(Ring *ring)
 			frame_event(frame, i, &event);
 			check(event_is_whole(event.payload, event.payload_len, &producer, &counter));
 		}
-		if (state == FRAME_READY)
+		/* Of a ring with a table, others are counted where the table is. */
+		if (state == FRAME_READY &&
+			(ring->backing == RING_UNBACKED || (ring->backing == RING_WRITE_BEHIND &&
+												pos >= pg_atomic_read_u64(&ring->persisted_pos))))
 		{
 			events += header.count;
 			bytes += header.body_bytes;
@@ -348,6 +396,11 @@ check_quiet_ring(Ring *ring)
 	}
 	check_is(pos, ring->claim_pos);
 	check(seq <= ring->next_seq);
+	for (uint32 n = ring->oldest_segment; n <= ring->segment; n++)
+	{
+		events += ring->segments[n % RING_SEGMENTS].events;
+		bytes += ring->segments[n % RING_SEGMENTS].bytes;
+	}
 	check_is(events, ring->counters.retained);
 	check_is(bytes, ring->counters.retained_bytes);
 }
@@ -360,7 +413,7 @@ put(Ring *ring, RingFrame info)
 {
 	RingGrant grant;
 
-	check_is(claim_as(0, ring, &info, 1, 0, true, &grant), RING_OK);
+	check_is(claim_as(0, ring, &info, 1, 0, DROP, &grant), RING_OK);
 	write_claim(ring, &info, 1, &grant, 0, grant.first_seq);
 	resolve_as(0, ring, true);
 }
@@ -368,7 +421,7 @@ put(Ring *ring, RingFrame info)
 static void
 claim(int procno, Ring *ring, RingFrame info, RingGrant *grant)
 {
-	check_is(claim_as(procno, ring, &info, 1, 0, true, grant), RING_OK);
+	check_is(claim_as(procno, ring, &info, 1, 0, DROP, grant), RING_OK);
 	write_claim(ring, &info, 1, grant, procno, grant->first_seq);
 }
 
@@ -388,7 +441,7 @@ stable_seq_of(Ring *ring)
 static Ring *
 nearly_full(uint32 left)
 {
-	Ring *ring = make_ring(SIZE, 1, NO_LIMIT);
+	Ring *ring = make_ring(SIZE, RING_UNBACKED, 1, NO_LIMIT);
 	uint64 last = SIZE - left - 7 * (SIZE / 8);
 
 	for (int i = 0; i < 7; i++)
@@ -422,7 +475,7 @@ test_ring_wrap(PG_FUNCTION_ARGS)
 		/* One that is 8 bytes too long goes to the start, behind a pad. */
 		if (length <= RING_SMALL)
 			check_is(
-				append_small(ring, 1, frame_of_length(length).body_bytes, 1, 1, true, &ignored),
+				append_small(ring, 1, frame_of_length(length).body_bytes, 1, 1, DROP, &ignored),
 				RING_OK);
 		else
 			put(ring, frame_of_length(length));
@@ -445,7 +498,7 @@ test_ring_wrap(PG_FUNCTION_ARGS)
 			RingGrant grant;
 
 			ring = nearly_full(left);
-			check_is(claim_as(3, ring, frames, 3, 0, true, &grant), RING_OK);
+			check_is(claim_as(3, ring, frames, 3, 0, DROP, &grant), RING_OK);
 			check_is(grant.first, 0);
 			write_claim(ring, frames, 3, &grant, 0, 1);
 			check_ring(ring, 1);
@@ -477,7 +530,7 @@ test_ring_sizes(PG_FUNCTION_ARGS)
 	/* Only small ones: making a ring touches all of it. */
 	for (uint64 size = RING_MIN_SIZE; size <= 16 * 1024 * 1024; size *= 2)
 	{
-		Ring *ring = make_ring(size, 1, NO_LIMIT);
+		Ring *ring = make_ring(size, RING_UNBACKED, 1, NO_LIMIT);
 		RingFrame frames[2];
 		RingGrant grant;
 
@@ -495,7 +548,7 @@ test_ring_sizes(PG_FUNCTION_ARGS)
 		{
 			if (i % 3 == 0)
 				put(ring, frame_of(1, 0));
-			check_is(claim_as(1, ring, frames, 2, 0, true, &grant), RING_OK);
+			check_is(claim_as(1, ring, frames, 2, 0, DROP, &grant), RING_OK);
 			check_is(grant.first, 0);
 			write_claim(ring, frames, 2, &grant, 1, grant.first_seq);
 			check_ring(ring, 1);
@@ -510,7 +563,7 @@ test_ring_sizes(PG_FUNCTION_ARGS)
 Datum
 test_ring_eviction(PG_FUNCTION_ARGS)
 {
-	Ring *ring = make_ring(SIZE, 1, NO_LIMIT);
+	Ring *ring = make_ring(SIZE, RING_UNBACKED, 1, NO_LIMIT);
 	RingGrant grant;
 
 	/* Four frames of two events a term, until the ring is full to the last byte. */
@@ -547,7 +600,7 @@ test_ring_eviction(PG_FUNCTION_ARGS)
 	check_quiet_ring(ring);
 
 	/* Frames of two terms; then small ones again, term by term. */
-	ring = make_ring(SIZE, 1, NO_LIMIT);
+	ring = make_ring(SIZE, RING_UNBACKED, 1, NO_LIMIT);
 	for (int i = 0; i < 30; i++)
 	{
 		put(ring, frame_of_length(SIZE / 8));
@@ -563,7 +616,7 @@ test_ring_eviction(PG_FUNCTION_ARGS)
 Datum
 test_ring_order(PG_FUNCTION_ARGS)
 {
-	Ring *ring = make_ring(SIZE, 101, NO_LIMIT);
+	Ring *ring = make_ring(SIZE, RING_UNBACKED, 101, NO_LIMIT);
 	RingGrant grants[4];
 	FrameHeader header;
 
@@ -604,12 +657,12 @@ test_ring_order(PG_FUNCTION_ARGS)
 Datum
 test_ring_skipped(PG_FUNCTION_ARGS)
 {
-	Ring *ring = make_ring(SIZE, 1, NO_LIMIT);
+	Ring *ring = make_ring(SIZE, RING_UNBACKED, 1, NO_LIMIT);
 	RingFrame info = frame_of(3, 30);
 	RingGrant grant;
 
 	/* Events without bytes come first. */
-	check_is(claim_as(1, ring, &info, 1, 5, true, &grant), RING_OK);
+	check_is(claim_as(1, ring, &info, 1, 5, DROP, &grant), RING_OK);
 	write_claim(ring, &info, 1, &grant, 1, 1);
 	check_is(grant.first_seq, 6);
 	check_is(stable_seq_of(ring), 0);
@@ -623,7 +676,7 @@ test_ring_skipped(PG_FUNCTION_ARGS)
 	check_quiet_ring(ring);
 
 	/* Aborted, they are aborted and not evicted. */
-	check_is(claim_as(1, ring, &info, 1, 7, true, &grant), RING_OK);
+	check_is(claim_as(1, ring, &info, 1, 7, DROP, &grant), RING_OK);
 	write_claim(ring, &info, 1, &grant, 1, 1);
 	resolve_as(1, ring, false);
 	check_is(ring->counters.evicted, 5);
@@ -633,7 +686,7 @@ test_ring_skipped(PG_FUNCTION_ARGS)
 	check_quiet_ring(ring);
 
 	/* Nothing but such events: seqs without bytes. */
-	check_is(claim_as(1, ring, NULL, 0, 100, true, &grant), RING_OK);
+	check_is(claim_as(1, ring, NULL, 0, 100, DROP, &grant), RING_OK);
 	check_is(stable_seq_of(ring), 18);
 	resolve_as(1, ring, true);
 	check_is(stable_seq_of(ring), 118);
@@ -643,8 +696,8 @@ test_ring_skipped(PG_FUNCTION_ARGS)
 	check_quiet_ring(ring);
 
 	/* The same in a ring that has never held anything. */
-	ring = make_ring(SIZE, 1, NO_LIMIT);
-	check_is(claim_as(1, ring, NULL, 0, 100, true, &grant), RING_OK);
+	ring = make_ring(SIZE, RING_UNBACKED, 1, NO_LIMIT);
+	check_is(claim_as(1, ring, NULL, 0, 100, DROP, &grant), RING_OK);
 	resolve_as(1, ring, true);
 	check_is(stable_seq_of(ring), 100);
 	check_is(pg_atomic_read_u64(&ring->floor_seq), 101);
@@ -658,7 +711,7 @@ test_ring_skipped(PG_FUNCTION_ARGS)
 Datum
 test_ring_overtaken(PG_FUNCTION_ARGS)
 {
-	Ring *ring = make_ring(SIZE, 1, NO_LIMIT);
+	Ring *ring = make_ring(SIZE, RING_UNBACKED, 1, NO_LIMIT);
 	RingFrame info = frame_of(4, 1024 - 80);
 	FrameHeader header;
 	uint32 offsets[4];
@@ -716,7 +769,7 @@ test_ring_overtaken(PG_FUNCTION_ARGS)
 Datum
 test_ring_room(PG_FUNCTION_ARGS)
 {
-	Ring *ring = make_ring(SIZE, 1, NO_LIMIT);
+	Ring *ring = make_ring(SIZE, RING_UNBACKED, 1, NO_LIMIT);
 	RingFrame frames[4] = {frame_of(10, 4096 - 104), frame_of(20, 4096 - 144), frame_of(30, 984),
 						   frame_of(40, 0)};
 	RingGrant held;
@@ -732,7 +785,7 @@ test_ring_room(PG_FUNCTION_ARGS)
 	/* The newest that there is room for: the last two, and no pad. */
 	seq = ring->next_seq;
 	check(frames[1].length + frames[2].length + frames[3].length > 5000);
-	check_is(claim_as(2, ring, frames, 4, 3, true, &grant), RING_OK);
+	check_is(claim_as(2, ring, frames, 4, 3, DROP, &grant), RING_OK);
 	check_is(grant.first, 2);
 	check_is(grant.first_seq, seq + 3 + 10 + 20);
 	check_is(ring->counters.evicted, 33);
@@ -745,7 +798,7 @@ test_ring_room(PG_FUNCTION_ARGS)
 	check_ring(ring, 1);
 
 	/* Nothing at all for one that would have to wrap, by either way. */
-	check_is(claim_as(2, ring, frames, 1, 0, true, &grant), RING_OK);
+	check_is(claim_as(2, ring, frames, 1, 0, DROP, &grant), RING_OK);
 	check_is(grant.first, 1);
 	check_is(ring->counters.evicted, 10);
 	resolve_as(2, ring, true);
@@ -753,63 +806,75 @@ test_ring_room(PG_FUNCTION_ARGS)
 	for (int i = 0; i < 3; i++)
 		put(ring, frame_of_length(1024));
 	put(ring, frame_of_length(SIZE - ring->claim_pos - 64));
-	check_is(append_small(ring, 1, 400, 3, 3, true, &seq), RING_OK);
+	check_is(append_small(ring, 1, 400, 3, 3, DROP, &seq), RING_OK);
 	check_is(seq, 0);
 	check_is(ring->counters.evicted, 11);
 	check_ring(ring, 1);
 
 	resolve_as(1, ring, true);
 	check_is(stable_seq_of(ring), ring->next_seq - 1);
-	check_is(append_small(ring, 1, 400, 3, 3, true, &seq), RING_OK);
+	check_is(append_small(ring, 1, 400, 3, 3, DROP, &seq), RING_OK);
 	check_is(seq, ring->next_seq - 1);
 	check_ring(ring, 1);
 	check_quiet_ring(ring);
 	PG_RETURN_VOID();
 }
 
-/* A claimant that must not drop anything is refused, and that is counted. */
+/* A claimant that must not drop anything is refused, and nothing has happened. */
 Datum
 test_ring_full(PG_FUNCTION_ARGS)
 {
-	Ring *ring = make_ring(SIZE, 1, NO_LIMIT);
+	Ring *ring = make_ring(SIZE, RING_UNBACKED, 1, NO_LIMIT);
 	RingFrame frames[2] = {frame_of(7, 4096 - 92), frame_of(9, 1024)};
+	RingCounters before;
 	RingGrant held;
 	RingGrant grant;
 	uint64 next_seq;
 	uint64 claim_pos;
 	uint64 seq;
 
-	check_is(claim_as(1, ring, frames, 2, 0, false, &held), RING_OK);
+	check_is(claim_as(1, ring, frames, 2, 0, 0, &held), RING_OK);
 	check_is(held.first, 0);
 	write_claim(ring, frames, 2, &held, 1, 1);
 	while (ring->claim_pos + 5000 < SIZE)
 		put(ring, frame_of_length(1024));
 	next_seq = ring->next_seq;
 	claim_pos = ring->claim_pos;
+	before = ring->counters;
 
-	check_is(claim_as(2, ring, frames, 2, 3, false, &grant), RING_FULL);
-	check_is(ring->counters.rejected, 19);
-	check_is(ring->next_seq, next_seq);
-	check_is(ring->claim_pos, claim_pos);
-	check_is(ring->counters.evicted, 0);
+	for (int flags = 0; flags <= 7; flags++)
+	{
+		if (flags & RING_MAY_SKIP)
+			continue;
+		check_is(claim_as(2, ring, frames, 2, 3, flags, &grant), RING_FULL);
+		check_is(ring->next_seq, next_seq);
+		check_is(ring->claim_pos, claim_pos);
+		check_is(memcmp(&before, &ring->counters, sizeof(before)), 0);
+	}
 	check_ring(ring, 1);
 
 	/* A smaller one still has room; then nothing has. */
-	check_is(claim_as(2, ring, &frames[1], 1, 0, false, &grant), RING_OK);
+	check_is(claim_as(2, ring, &frames[1], 1, 0, 0, &grant), RING_OK);
 	write_claim(ring, &frames[1], 1, &grant, 2, 1);
 	resolve_as(2, ring, true);
-	while (append_small(ring, 2, 400, 3, 1, false, &seq) == RING_OK)
+	while (append_small(ring, 2, 400, 3, 1, 0, &seq) == RING_OK)
 		check(seq != 0);
-	check_is(ring->counters.rejected, 21);
-	check_is(append_small(ring, 2, 400, 3, 1, false, &seq), RING_FULL);
+	before = ring->counters;
+	check_is(append_small(ring, 2, 400, 3, 1, 0, &seq), RING_FULL);
 	check_is(seq, 0);
-	check_is(ring->counters.rejected, 23);
-	ring_reject(ring, 100);
-	check_is(ring->counters.rejected, 123);
+	check_is(memcmp(&before, &ring->counters, sizeof(before)), 0);
+
+	/* Whoever gives up says so. */
+	ring_reject(ring, 100, false);
+	ring_reject(ring, 10, true);
+	check_is(ring->counters.rejected, 100);
+	check_is(ring->counters.sampled_out, 10);
+	check_is(ring->counters.offered, before.offered + 110);
+	check_is(ring->counters.accepted, before.accepted);
 	check_ring(ring, 1);
 
 	resolve_as(1, ring, true);
-	check_is(claim_as(2, ring, frames, 2, 3, false, &grant), RING_OK);
+	check_is(claim_as(2, ring, frames, 2, 3, 0, &grant), RING_OK);
 	write_claim(ring, frames, 2, &grant, 2, 1);
 	resolve_as(2, ring, true);
 	check_ring(ring, 1);
@@ -820,7 +885,7 @@ test_ring_full(PG_FUNCTION_ARGS)
 Datum
 test_ring_clock(PG_FUNCTION_ARGS)
 {
-	Ring *ring = make_ring(SIZE, 1, NO_LIMIT);
+	Ring *ring = make_ring(SIZE, RING_UNBACKED, 1, NO_LIMIT);
 	int64 before = nb_now_us();
 	int64 ahead = before + INT64CONST(3600000000);
 	FrameHeader header;
@@ -836,7 +901,7 @@ test_ring_clock(PG_FUNCTION_ARGS)
 	claim(1, ring, frame_of(1, 0), &grant);
 	check_is(grant.ts, ahead);
 	resolve_as(1, ring, true);
-	check_is(append_small(ring, 1, 0, 1, 1, true, &seq), RING_OK);
+	check_is(append_small(ring, 1, 0, 1, 1, DROP, &seq), RING_OK);
 	check(ring_get_header(ring, 144, &header));
 	check_is(header.ts, ahead);
 	check_is(ring->last_ts, ahead);
@@ -847,45 +912,581 @@ test_ring_clock(PG_FUNCTION_ARGS)
 Datum
 test_ring_limit(PG_FUNCTION_ARGS)
 {
-	Ring *ring = make_ring(SIZE, 7, 0);
+	Ring *ring = make_ring(SIZE, RING_UNBACKED, 7, 0);
 	RingFrame info = frame_of(10, 0);
 	RingGrant grant;
 	uint64 seq;
 
 	/* A new ring may issue none, and a refusal changes nothing. */
 	check_is(ring->seq_limit, 6);
-	check_is(claim_as(1, ring, &info, 1, 0, true, &grant), RING_SEQ_LIMIT);
-	check_is(append_small(ring, 1, 0, 1, 1, true, &seq), RING_SEQ_LIMIT);
+	check_is(claim_as(1, ring, &info, 1, 0, DROP, &grant), RING_SEQ_LIMIT);
+	check_is(append_small(ring, 1, 0, 1, 1, DROP, &seq), RING_SEQ_LIMIT);
 	check_is(ring->counters.offered, 0);
 	check_is(ring->next_seq, 7);
 	check_is(ring->head, -1);
 
 	/* Up to the limit and not beyond, skipped events included. */
 	ring_raise_limit(ring, 0, 20);
-	check_is(claim_as(1, ring, &info, 1, 5, true, &grant), RING_SEQ_LIMIT);
-	check_is(claim_as(1, ring, &info, 1, 4, true, &grant), RING_OK);
+	check_is(claim_as(1, ring, &info, 1, 5, DROP, &grant), RING_SEQ_LIMIT);
+	check_is(claim_as(1, ring, &info, 1, 4, DROP, &grant), RING_OK);
 	write_claim(ring, &info, 1, &grant, 1, 1);
 	resolve_as(1, ring, true);
-	check_is(append_small(ring, 1, 0, 1, 1, true, &seq), RING_SEQ_LIMIT);
+	check_is(append_small(ring, 1, 0, 1, 1, DROP, &seq), RING_SEQ_LIMIT);
 	check_ring(ring, 7);
 
 	/* It never falls. */
 	ring_raise_limit(ring, 0, 15);
 	check_is(ring->seq_limit, 20);
 	ring_raise_limit(ring, 0, 21);
-	check_is(append_small(ring, 1, 0, 1, 1, true, &seq), RING_OK);
+	check_is(append_small(ring, 1, 0, 1, 1, DROP, &seq), RING_OK);
 	check_is(seq, 21);
-	check_is(append_small(ring, 1, 0, 1, 1, true, &seq), RING_SEQ_LIMIT);
+	check_is(append_small(ring, 1, 0, 1, 1, DROP, &seq), RING_SEQ_LIMIT);
 	check_quiet_ring(ring);
 
 	/* A ring made in recovery learns later where it starts. */
-	ring = make_ring(SIZE, 5, 0);
+	ring = make_ring(SIZE, RING_UNBACKED, 5, 0);
 	ring_raise_limit(ring, UINT64CONST(1) << 40, (UINT64CONST(1) << 40) + 10);
 	check_is(stable_seq_of(ring), (UINT64CONST(1) << 40) - 1);
 	check_is(pg_atomic_read_u64(&ring->floor_seq), UINT64CONST(1) << 40);
-	check_is(append_small(ring, 1, 0, 1, 1, true, &seq), RING_OK);
+	check_is(append_small(ring, 1, 0, 1, 1, DROP, &seq), RING_OK);
 	check_is(seq, UINT64CONST(1) << 40);
 	check_ring(ring, UINT64CONST(1) << 40);
+	check_quiet_ring(ring);
+	PG_RETURN_VOID();
+}
+
+/* -------------------------------------------------------- rings with a table */
+
+/*
+ * What the worker tells a ring once [from, to) is persisted: sums of the frames
+ * there that are ready.
+ */
+typedef struct Batch
+{
+	uint64 to_pos;
+	uint64 to_seq;
+	uint64 events;
+	uint64 max_stable;
+	RingTotals totals[RING_TERM_SLOTS];
+} Batch;
+
+/* Copy "frames" frames from pos on: that far the worker looks, and no further. */
+static void
+copy_batch(Ring *ring, uint64 pos, int frames, Batch *batch)
+{
+	memset(batch, 0, sizeof(Batch));
+	while (frames > 0 && pos < pg_atomic_read_u64(&ring->stable_pos))
+	{
+		RingTotals *total = &batch->totals[(pos >> ring->term_shift) % RING_TERM_SLOTS];
+		FrameHeader header;
+
+		check(ring_get_header(ring, pos, &header));
+		if (header.kind == FRAME_DATA)
+		{
+			frames--;
+			batch->to_seq = frame_last_seq(&header);
+			if (frame_word_state(header.word) == FRAME_READY)
+			{
+				total->term = (pos >> ring->term_shift) + 1;
+				total->events += header.count;
+				total->bytes += header.body_bytes;
+				batch->events += header.count;
+				batch->max_stable = header.stable_seq;
+			}
+		}
+		pos += frame_word_length(header.word);
+	}
+	batch->to_pos = pos;
+}
+
+static void
+persisted(Ring *ring, const Batch *batch)
+{
+	ring_persisted(ring, batch->to_pos, batch->to_seq, batch->totals, batch->max_stable, 1, 1,
+				   ring->segment);
+}
+
+#define WHOLE 1024 /* a frame of that length, four a term, with two events */
+
+static RingResult
+try_put(Ring *ring, int flags)
+{
+	RingFrame info = frame_of(2, WHOLE - 72);
+	RingGrant grant;
+	RingResult result = claim_as(0, ring, &info, 1, 0, flags, &grant);
+
+	if (result == RING_OK)
+	{
+		write_claim(ring, &info, 1, &grant, 0, grant.first_seq);
+		resolve_as(0, ring, true);
+	}
+	return result;
+}
+
+Datum
+test_ring_write_behind(PG_FUNCTION_ARGS)
+{
+	Ring *ring = make_ring(SIZE, RING_WRITE_BEHIND, 1, NO_LIMIT);
+	RingCounters *c = &ring->counters;
+	RingFrame info = frame_of(2, WHOLE - 72);
+	RingFrame frames[3] = {frame_of(3, 100), frame_of(4, 200), info};
+	RingGrant held;
+	RingGrant grant;
+	Batch batch;
+	Batch second;
+	uint64 seq;
+
+	check_is(pg_atomic_read_u64(&ring->persisted_seq), 0);
+
+	/* Nothing is persisted: a full ring stays as it is. */
+	for (int i = 0; i < 64; i++)
+		check_is(try_put(ring, 0), RING_OK);
+	check_is(try_put(ring, 0), RING_FULL);
+	check_is(append_small(ring, 1, 0, 1, 1, 0, &seq), RING_FULL);
+	check_is(ring_free(ring, 0), 0);
+	check_is(floor_of(ring), 0);
+	check_is(c->retained, 128);
+	check_is(c->accepted, 128);
+	check_is(c->evicted, 0);
+	check_ring(ring, 1);
+
+	/* Less than a term does not help, a term does; rows are not evicted when they leave the ring. */
+	copy_batch(ring, 0, 3, &batch);
+	persisted(ring, &batch);
+	check_is(pg_atomic_read_u64(&ring->persisted_pos), 3 * WHOLE);
+	check_is(pg_atomic_read_u64(&ring->persisted_seq), 6);
+	check_is(ring->segments[0].events, 6);
+	check_is(try_put(ring, 0), RING_FULL);
+	copy_batch(ring, batch.to_pos, 2, &batch);
+	persisted(ring, &batch);
+	for (int i = 0; i < 4; i++)
+		check_is(try_put(ring, 0), RING_OK);
+	check_is(try_put(ring, 0), RING_FULL);
+	check_is(floor_of(ring), TERM);
+	check_is(c->evicted, 0);
+	check_is(c->retained, 136);
+	check_is(ring->segments[0].events, 10);
+	check_ring(ring, 1);
+	check_quiet_ring(ring);
+
+	/* Leading frames go by way of the table, and are no less retained. */
+	check_is(claim_as(1, ring, frames, 3, 5, RING_MAY_SKIP | RING_TO_TABLE, &grant), RING_OK);
+	check_is(grant.first, 3);
+	check_is(grant.first_seq, 137 + 5 + 9);
+	check_is(c->retained, 136 + 14);
+	check_is(c->evicted, 0);
+	check_ring(ring, 1);
+	resolve_as(1, ring, true);
+	check_is(c->retained, 136 + 14);
+	check_is(ring->segments[0].events, 10 + 14);
+	check_is(ring->segments[0].bytes,
+			 5 * (WHOLE - 72) + 5 * SKIPPED_BYTES + 100 + 200 + WHOLE - 72);
+	check_ring(ring, 1);
+	check_quiet_ring(ring);
+
+	/* If that aborts they are aborted, and no rows. */
+	check_is(claim_as(1, ring, frames, 3, 5, RING_MAY_SKIP | RING_TO_TABLE, &grant), RING_OK);
+	resolve_as(1, ring, false);
+	check_is(c->aborted, 14);
+	check_is(c->retained, 150);
+	check_is(ring->segments[0].events, 24);
+	check_ring(ring, 1);
+
+	/* Without a table to go to they are evicted. */
+	check_is(claim_as(1, ring, frames, 3, 5, RING_MAY_SKIP, &grant), RING_OK);
+	check_is(grant.first, 3);
+	resolve_as(1, ring, true);
+	check_is(c->evicted, 14);
+	check_is(append_small(ring, 1, 0, 1, 1, RING_MAY_SKIP, &seq), RING_OK);
+	check_is(seq, 0);
+	check_is(c->evicted, 15);
+	check_ring(ring, 1);
+
+	/* Who may lose events evicts what is not persisted; of the first term here, all but a frame. */
+	copy_batch(ring, 5 * WHOLE, 8, &batch);
+	check_is(batch.events, 16);
+	for (int i = 0; i < 5; i++)
+		check_is(try_put(ring, DROP), RING_OK);
+	check_is(floor_of(ring), 3 * TERM);
+	check_is(c->evicted, 15 + 6 + 8);
+	check_is(c->retained, 150 + 10 - 14);
+	check_ring(ring, 1);
+
+	/* The worker had copied these before, and more: they are rows after all. */
+	persisted(ring, &batch);
+	check_is(c->evicted, 15);
+	check_is(c->retained, 160);
+	check_is(ring->segments[0].events, 24 + 16);
+	check_is(pg_atomic_read_u64(&ring->persisted_pos), 13 * WHOLE);
+	check_ring(ring, 1);
+	check_quiet_ring(ring);
+
+	/* Two batches of one term, between which it is evicted. */
+	copy_batch(ring, 13 * WHOLE, 1, &batch);
+	copy_batch(ring, 14 * WHOLE, 1, &second);
+	persisted(ring, &batch);
+	check_is(c->evicted, 15);
+	for (int i = 0; i < 4; i++)
+		check_is(try_put(ring, DROP), RING_OK);
+	check_is(floor_of(ring), 4 * TERM);
+	check_is(c->evicted, 15 + 4);
+	persisted(ring, &second);
+	check_is(c->evicted, 15 + 2);
+	check_ring(ring, 1);
+	/* What is evicted and no row is behind persisted as well. */
+	check_is(pg_atomic_read_u64(&ring->persisted_pos), 15 * WHOLE);
+	check_is(try_put(ring, 0), RING_OK);
+	check_is(try_put(ring, 0), RING_OK);
+	check_is(try_put(ring, 0), RING_OK);
+	check_is(try_put(ring, 0), RING_FULL);
+	check_ring(ring, 1);
+	check_quiet_ring(ring);
+
+	/* An open claim is in the way of everybody, and its abort is not persisted. */
+	ring = make_ring(SIZE, RING_WRITE_BEHIND, 1, NO_LIMIT);
+	c = &ring->counters;
+	claim(1, ring, info, &held);
+	while (try_put(ring, RING_MAY_LOSE) == RING_OK)
+		check_ring(ring, 1);
+	check_is(floor_of(ring), 0);
+	check_is(c->retained, 128);
+	copy_batch(ring, 0, 1, &batch);
+	check_is(batch.to_pos, 0);
+	resolve_as(1, ring, false);
+	check_is(c->aborted, 2);
+	copy_batch(ring, 0, 4, &batch);
+	check_is(batch.events, 6);
+	persisted(ring, &batch);
+	check_is(c->retained, 126);
+	check_is(ring->segments[0].events, 6);
+	check_is(try_put(ring, 0), RING_OK);
+	check_is(c->evicted, 0);
+	check_ring(ring, 1);
+	check_quiet_ring(ring);
+	PG_RETURN_VOID();
+}
+
+Datum
+test_ring_write_through(PG_FUNCTION_ARGS)
+{
+	Ring *ring = make_ring(SIZE, RING_WRITE_THROUGH, 1, NO_LIMIT);
+	RingCounters *c = &ring->counters;
+	RingFrame frames[3] = {frame_of(3, 100), frame_of(4, 200), frame_of(5, 300)};
+	int flags = RING_MAY_SKIP | RING_TO_TABLE;
+	RingGrant held;
+	RingGrant grant;
+
+	/* Whatever is resolved makes room, and is retained. */
+	for (int i = 0; i < 1000; i++)
+	{
+		check_is(claim_as(1, ring, frames, 3, i % 2, flags, &grant), RING_OK);
+		check_is(grant.first, 0);
+		write_claim(ring, frames, 3, &grant, 1, grant.first_seq);
+		check_is(c->retained, i * 12 + (i + 1) / 2 + 12);
+		check_ring(ring, 1);
+		resolve_as(1, ring, true);
+		check_is(ring->segments[0].events, c->retained);
+		check_ring(ring, 1);
+	}
+	check(floor_of(ring) > SIZE);
+	check_is(c->evicted, 0);
+	check_is(c->accepted, 12500);
+	check_is(c->retained, 12500);
+	check_is(c->retained_bytes, 600000 + 500 * SKIPPED_BYTES);
+	check_is(ring->segments[0].bytes, c->retained_bytes);
+	check_is(ring->segments[0].last_ts, ring->last_ts);
+	check_quiet_ring(ring);
+
+	/* What aborts never was a row, in the ring or not. */
+	check_is(claim_as(1, ring, frames, 3, 7, flags, &held), RING_OK);
+	write_claim(ring, frames, 3, &held, 1, 1);
+	check_is(c->retained, 12519);
+	for (int i = 0; i < 100; i++)
+	{
+		check_is(claim_as(2, ring, frames, 3, 0, flags, &grant), RING_OK);
+		write_claim(ring, frames, 3, &grant, 2, 1);
+		resolve_as(2, ring, i % 2 == 0);
+		check_ring(ring, 1);
+	}
+	/* Behind the open claim the ring filled up, and nobody noticed. */
+	check(grant.first == 3);
+	check(floor_of(ring) <= held.start_pos);
+	check_is(c->evicted, 0);
+	check_is(c->aborted, 600);
+	resolve_as(1, ring, false);
+	check_is(c->aborted, 619);
+	check_is(c->retained, 12500 + 600);
+	check_is(ring->segments[0].events, c->retained);
+	check_ring(ring, 1);
+	check_quiet_ring(ring);
+	PG_RETURN_VOID();
+}
+
+/* Take a seal, and write it. */
+static void
+seal(Ring *ring)
+{
+	uint64 next_seq = ring->next_seq;
+	uint64 seal_seq;
+	uint64 stable_seq;
+	int64 ts;
+
+	check(ring_take_seal(ring, &seal_seq, &stable_seq, &ts));
+	check_is(seal_seq, next_seq);
+	check_is(stable_seq, next_seq - 1);
+	check_is(ring->next_seq, next_seq + 1);
+	check_is(stable_seq_of(ring), next_seq);
+	ring_sealed(ring, stable_seq);
+}
+
+/* A hole is sealed once there is something behind it, and nothing happens any more. */
+Datum
+test_ring_seals(PG_FUNCTION_ARGS)
+{
+	Ring *ring = make_ring(SIZE, RING_WRITE_THROUGH, 1, NO_LIMIT);
+	RingFrame info = frame_of(2, 10);
+	RingGrant grants[3];
+	RingCounters before;
+	Batch batch;
+	uint64 seq;
+	uint64 stable_seq;
+	int64 ts;
+	bool settled;
+
+	/* No hole, or nothing behind it. */
+	check(!ring_needs_seal(ring, &settled) && !settled);
+	check(!ring_take_seal(ring, &seq, &stable_seq, &ts));
+	put(ring, info);
+	check(!ring_needs_seal(ring, &settled) && !settled);
+
+	/* Behind it is what was claimed before it became one: its rows do not tell. */
+	claim(1, ring, info, &grants[0]);
+	claim(2, ring, info, &grants[1]);
+	resolve_as(2, ring, true);
+	check(!ring_needs_seal(ring, &settled) && !settled);
+	resolve_as(1, ring, false);
+	check(ring_needs_seal(ring, &settled) && !settled);
+	check(ring_needs_seal(ring, &settled) && settled);
+	check(ring_needs_seal(ring, &settled) && settled);
+
+	/* It has moved on; and what is claimed now tells. */
+	claim(1, ring, info, &grants[2]);
+	check_is(grants[2].stable_seq, 6);
+	check(ring_needs_seal(ring, &settled) && !settled);
+	check(!ring_take_seal(ring, &seq, &stable_seq, &ts));
+	check_is(ring->next_seq, 9);
+	resolve_as(1, ring, true);
+	check(!ring_needs_seal(ring, &settled) && !settled);
+	check_is(ring->sealed_seq, 6);
+
+	/* A seal has a seq, and is no event. */
+	claim(1, ring, info, &grants[0]);
+	put(ring, info);
+	resolve_as(1, ring, false);
+	before = ring->counters;
+	check(ring_needs_seal(ring, &settled));
+	seal(ring);
+	check(!ring_needs_seal(ring, &settled));
+	check(!ring_take_seal(ring, &seq, &stable_seq, &ts));
+	check_is(memcmp(&before, &ring->counters, sizeof(before)), 0);
+	check_ring(ring, 1 + 1);
+	check_quiet_ring(ring);
+	put(ring, info);
+	check(!ring_needs_seal(ring, &settled));
+	check_ring(ring, 1 + 1);
+
+	/* No seq is left for one. */
+	ring = make_ring(SIZE, RING_WRITE_THROUGH, 1, 4);
+	claim(1, ring, info, &grants[0]);
+	put(ring, info);
+	resolve_as(1, ring, false);
+	check(ring_needs_seal(ring, &settled));
+	check(!ring_take_seal(ring, &seq, &stable_seq, &ts));
+	ring_raise_limit(ring, 0, 5);
+	seal(ring);
+	check_is(pg_atomic_read_u64(&ring->floor_seq), 1);
+	check_ring(ring, 1 + 1);
+
+	/* Written behind: rows tell when they are rows, and what is lost is a hole. */
+	ring = make_ring(SIZE, RING_WRITE_BEHIND, 1, NO_LIMIT);
+	claim(1, ring, info, &grants[0]);
+	put(ring, info);
+	resolve_as(1, ring, false);
+	put(ring, info);
+	copy_batch(ring, 0, 2, &batch);
+	persisted(ring, &batch);
+	check(ring_needs_seal(ring, &settled));
+	copy_batch(ring, batch.to_pos, 1, &batch);
+	check_is(batch.max_stable, 4);
+	persisted(ring, &batch);
+	check(!ring_needs_seal(ring, &settled));
+	for (int i = 0; i < 65; i++)
+		check_is(try_put(ring, DROP), RING_OK);
+	check(ring->counters.evicted > 0);
+	check(ring_needs_seal(ring, &settled));
+	copy_batch(ring, floor_of(ring), 1000, &batch);
+	persisted(ring, &batch);
+	check(!ring_needs_seal(ring, &settled));
+	check_is(ring_free(ring, 0), SIZE - TERM);
+
+	/* In an empty ring. */
+	ring = make_ring(SIZE, RING_WRITE_BEHIND, 1, NO_LIMIT);
+	ring->hole_seq = 3; /* as found in the table */
+	ring_raise_limit(ring, 10, NO_LIMIT);
+	ring->sealed_seq = 0;
+	check_is(pg_atomic_read_u64(&ring->persisted_seq), 9);
+	seal(ring);
+	check_is(pg_atomic_read_u64(&ring->floor_seq), 11);
+	put(ring, info);
+	check_is(pg_atomic_read_u64(&ring->floor_seq), 11);
+	check_quiet_ring(ring);
+	PG_RETURN_VOID();
+}
+
+Datum
+test_ring_segments(PG_FUNCTION_ARGS)
+{
+	Ring *ring = make_ring(SIZE, RING_WRITE_THROUGH, 1, NO_LIMIT);
+	RingCounters *c = &ring->counters;
+	RingFrame info = frame_of(2, 10);
+	RingGrant old;
+	RingGrant new;
+	Batch batch;
+
+	/* What was there before, and what was not counted in time. */
+	ring_count_found(ring, 0, 100, 1000, 5, 7);
+	check_is(c->retained, 100);
+	check_is(c->offered, 100);
+	check_is(ring->segments[0].first_ts, 5);
+	check_is(ring->segments[0].last_ts, 7);
+	check_ring(ring, 1 - 100);
+	ring_expire_rows(ring, 0, 30, 300, 31);
+	check_is(c->expired, 30);
+	check_is(ring->segments[0].bytes, 700);
+	check_is(pg_atomic_read_u64(&ring->log_floor), 31);
+	ring_expire_rows(ring, 0, 80, 800, 21);
+	check_is(c->expired, 100);
+	check_is(c->retained, 0);
+	check_is(c->retained_bytes, 0);
+	check_is(pg_atomic_read_u64(&ring->log_floor), 31);
+	ring_raise_floor(ring, 40);
+	ring_raise_floor(ring, 35);
+	check_is(pg_atomic_read_u64(&ring->log_floor), 40);
+	check_ring(ring, 1 - 100);
+
+	/* A claim says where its rows go, and keeps that in use. */
+	check(ring_segment_in_use(ring, 0));
+	claim(1, ring, info, &old);
+	ring_rotate(ring, 1);
+	claim(2, ring, info, &new);
+	check_is(old.segment, 0);
+	check_is(new.segment, 1);
+	check(ring_segment_in_use(ring, 0));
+	check(ring_segment_in_use(ring, 1));
+	ring_rotate(ring, 2);
+	resolve_as(2, ring, true);
+	check(ring_segment_in_use(ring, 0));
+	resolve_as(1, ring, true);
+	check(!ring_segment_in_use(ring, 0));
+	check(!ring_segment_in_use(ring, 1));
+	check(ring_segment_in_use(ring, 2));
+	check_is(ring->segments[0].events, 2);
+	check_is(ring->segments[1].events, 2);
+	check_is(ring->segments[1].first_ts, new.ts);
+	check_ring(ring, 1 - 100);
+
+	/* The oldest expires, all of it. */
+	ring_expire_rows(ring, 0, PG_UINT64_MAX, 0, 103);
+	ring_drop_segment(ring);
+	check_is(ring->oldest_segment, 1);
+	check_is(c->expired, 102);
+	check_is(c->retained, 2);
+	check_is(c->retained_bytes, 10);
+	check_ring(ring, 1 - 100);
+	/* Too late. */
+	ring_count_found(ring, 0, 50, 500, 1, 1);
+	check_is(c->retained, 2);
+
+	/* Round and round; a slot that is used again starts from nothing. */
+	for (uint32 n = 3; n < 50; n++)
+	{
+		ring_rotate(ring, n);
+		put(ring, info);
+		check_is(ring->segments[n % RING_SEGMENTS].events, 2);
+		check_is(ring->segments[n % RING_SEGMENTS].last_ts, ring->last_ts);
+		while (ring->segment - ring->oldest_segment == RING_SEGMENTS - 1)
+		{
+			check(!ring_segment_in_use(ring, ring->oldest_segment));
+			ring_expire_rows(ring, ring->oldest_segment, PG_UINT64_MAX, 0, 0);
+			ring_drop_segment(ring);
+		}
+		check_ring(ring, 1 - 100);
+	}
+	check_is(c->retained, 2 * (RING_SEGMENTS - 1));
+	check_is(c->evicted, 0);
+
+	/* Written behind, rows go where the worker says, also those of events that are older. */
+	ring = make_ring(SIZE, RING_WRITE_BEHIND, 1, NO_LIMIT);
+	put(ring, info);
+	ring_rotate(ring, 1);
+	check(!ring_segment_in_use(ring, 0));
+	put(ring, info);
+	copy_batch(ring, 0, 2, &batch);
+	persisted(ring, &batch);
+	check_is(ring->segments[0].events, 0);
+	check_is(ring->segments[1].events, 4);
+	check_ring(ring, 1);
+	ring_expire_rows(ring, 0, PG_UINT64_MAX, 0, 0);
+	ring_drop_segment(ring);
+	check_is(ring->counters.expired, 0);
+	check_ring(ring, 1);
+	PG_RETURN_VOID();
+}
+
+/* Of a ring without a table. */
+Datum
+test_ring_purging(PG_FUNCTION_ARGS)
+{
+	Ring *ring = make_ring(SIZE, RING_UNBACKED, 1, NO_LIMIT);
+	RingCounters *c = &ring->counters;
+	RingFrame info = frame_of(2, WHOLE - 72);
+	RingGrant grant;
+
+	check_is(ring_purge(ring), 0);
+	for (int i = 0; i < 10; i++)
+		put(ring, info);
+	claim(1, ring, info, &grant);
+	resolve_as(1, ring, false);
+	check_is(ring_purge(ring), 20);
+	check_is(floor_of(ring), ring->claim_pos);
+	check_is(c->expired, 20);
+	check_is(c->evicted, 0);
+	check_is(c->retained, 0);
+	check_is(pg_atomic_read_u64(&ring->floor_seq), 23);
+	check_is(pg_atomic_read_u64(&ring->log_floor), 23);
+	check_is(ring_purge(ring), 0);
+	check_ring(ring, 1);
+	check_quiet_ring(ring);
+
+	/* Whole terms below an open claim: here one, and part of one is left. */
+	for (int i = 0; i < 4; i++)
+		put(ring, info);
+	claim(1, ring, info, &grant);
+	put(ring, info);
+	check_is(ring_purge(ring), 2);
+	check_is(floor_of(ring), 3 * TERM);
+	check_is(c->retained, 6 + 2 + 2);
+	check_is(pg_atomic_read_u64(&ring->log_floor), grant.first_seq);
+	check_ring(ring, 1);
+	resolve_as(1, ring, true);
+	check_is(ring_purge(ring), 10);
+	check_is(c->expired, 32);
+	check_ring(ring, 1);
+	for (int i = 0; i < 200; i++)
+	{
+		put(ring, info);
+		check_ring(ring, 1);
+	}
 	check_quiet_ring(ring);
 	PG_RETURN_VOID();
 }

@@ -42,11 +42,17 @@ extern pg_noreturn void test_failed(const char *file, int line, const char *cond
 									uint64 expected);
 
 /* A ring in private memory. */
-extern Ring *make_ring(uint64 size, uint64 next_seq, uint64 limit);
+extern Ring *make_ring(uint64 size, RingBacking backing, uint64 next_seq, uint64 limit);
+
+/* Flags of a claim that always succeeds, as in a memory log that drops its oldest. */
+#define DROP (RING_MAY_SKIP | RING_MAY_LOSE)
+
+/* Body bytes of an event without a place in the ring. */
+#define SKIPPED_BYTES 7
 
 /* What ring_claim() and its like do for the process with that number. */
 extern RingResult claim_as(int procno, Ring *ring, const RingFrame *frames, int nframes,
-						   uint64 skipped, bool may_drop, RingGrant *grant);
+						   uint64 skipped, int flags, RingGrant *grant);
 extern void resolve_as(int procno, Ring *ring, bool commit);
 
 /*
@@ -76,13 +82,14 @@ extern void write_claim(Ring *ring, const RingFrame *frames, int nframes, const 
 
 /* Append as by ring_append_small(); *seq is 0 if the ring had no room. */
 extern RingResult append_small(Ring *ring, uint32 count, uint32 body_bytes, uint32 producer,
-							   uint64 counter, bool may_drop, uint64 *seq);
+							   uint64 counter, int flags, uint64 *seq);
 
 /*
  * What must hold at every instant.  Looks at a copy made under the lock, so
- * that it may be called while others use the ring.
+ * that it may be called while others use the ring.  next_seq - base events have
+ * been accepted: base is the first seq, plus seals, minus what a table held.
  */
-extern void check_ring(Ring *ring, uint64 first_seq);
+extern void check_ring(Ring *ring, uint64 base);
 
 /*
  * What must hold of a ring that nobody uses: every frame is whole, resolved,

@@ -3,8 +3,8 @@
 --
 CREATE EXTENSION test_netbus_api;
 \pset null (null)
-SELECT netbus.create_log('api_bytes', format => 'bytea', ring_size => '64kB');
-SELECT netbus.create_log('api_json');
+SELECT netbus.create_log('api_bytes', durability => 'memory', format => 'bytea', ring_size => '64kB');
+SELECT netbus.create_log('api_json', durability => 'memory');
 SELECT netbus.create_log('api_shards', format => 'bytea', shards => 3);
 
 -- One event, with and without a key; empty ones; in a transaction and at once.
@@ -128,6 +128,32 @@ SELECT mode FROM pg_locks WHERE relation = 'netbus.log_api_bytes'::regclass AND 
 COMMIT;
 SELECT payload FROM api_read('api_bytes', 0, netbus.head('api_bytes') - 1);
 
+-- Refused by policy, because the worker cannot make room: it does not see a log that is not committed yet.
+BEGIN;
+SELECT netbus.create_log('api_refusing', durability => 'async', format => 'bytea', ring_size => '64kB', backpressure => 'drop_newest');
+SELECT sum(n) AS accepted, bool_or(n = 0) AS some_not FROM (
+	SELECT api_publish_fixed('api_refusing', decode(repeat('cd', 1000), 'hex'), 10, false) AS n FROM generate_series(1, 10)) s \gset
+SELECT :accepted BETWEEN 40 AND 63 AS accepted, :'some_not' AS some_not;
+SELECT api_publish('api_refusing', decode(repeat('cd', 8000), 'hex')),
+	api_publish('api_refusing', decode(repeat('cd', 8000), 'hex'), transactional => false),
+	api_publish_batch('api_refusing', ARRAY[decode(repeat('cd', 8000), 'hex'), decode(repeat('cd', 8000), 'hex')]);
+SELECT accepted = :accepted AS accepted, rejected, sampled_out, offered = accepted + rejected + sampled_out AS exact
+FROM netbus.stat_log WHERE log = 'api_refusing';
+COMMIT;
+SELECT netbus.flush('api_refusing');
+SELECT count(*) = :accepted AS all_there FROM api_read('api_refusing', 0, 0);
+SELECT api_publish('api_refusing', decode(repeat('cd', 8000), 'hex'));
+BEGIN;
+SELECT netbus.create_log('api_sampling', durability => 'async', format => 'bytea', ring_size => '64kB', backpressure => 'sample',
+	sample_rate => 0);
+SELECT sum(api_publish_fixed('api_sampling', decode(repeat('cd', 1000), 'hex'), 1, false)) AS accepted
+FROM generate_series(1, 100) \gset
+SELECT :accepted BETWEEN 20 AND 30 AS accepted;
+SELECT api_publish('api_sampling', decode(repeat('cd', 1000), 'hex'));
+SELECT accepted = :accepted AS accepted, rejected, sampled_out = 101 - :accepted AS sampled_out, offered
+FROM netbus.stat_log WHERE log = 'api_sampling';
+COMMIT;
+
 -- Errors.  What a failed call has begun to publish does not go out.
 SELECT api_publish('nosuch', '\x01');
 SELECT api_publish('Bad Name', '\x01');
@@ -163,7 +189,7 @@ SELECT gid FROM pg_prepared_xacts;
 
 -- Dropped in the same transaction.
 BEGIN;
-SELECT netbus.create_log('api_brief', format => 'bytea');
+SELECT netbus.create_log('api_brief', durability => 'memory', format => 'bytea');
 SELECT api_keep_publisher('api_brief');
 SELECT api_keep_reader('api_brief', 0, 0);
 SELECT api_publish_kept('\x01');
@@ -268,7 +294,7 @@ REVOKE ALL ON netbus.log_api_bytes FROM regress_netbus_api;
 REVOKE USAGE ON SCHEMA netbus FROM regress_netbus_api;
 DROP ROLE regress_netbus_api;
 
-SELECT bool_and(offered = accepted + rejected AND accepted = retained + evicted + aborted) FROM netbus.stat_log;
+SELECT bool_and(offered = accepted + rejected + sampled_out AND accepted = retained + expired + evicted + aborted) FROM netbus.stat_log;
 SELECT netbus.drop_log(log) FROM netbus.logs WHERE log ~ '^api_' ORDER BY log;
 DROP EXTENSION test_netbus_api;
 DROP EXTENSION dblink;
