@@ -116,7 +116,7 @@ bench_async() {
 		checkpoint;
 		#async-insert
 		do \$\$declare a bytea[] := (select array_agg(decode(repeat('61', 100), 'hex')) from generate_series(1, 100));
-			until timestamptz := clock_timestamp() + '$((ASYNC_SECONDS / 4 + 1)) s';
+			until timestamptz := clock_timestamp() + '$((ASYNC_SECONDS / 10 + 1)) s';
 		begin
 			while clock_timestamp() < until loop
 				for i in 1..10 loop insert into async (payload) select unnest(a); end loop;
@@ -238,7 +238,7 @@ bench_get() {
 restart() {
 	pg_ctl -D "$PGDATA" -s -w -t 120 -m "${1:-fast}" -l "$NETBUS_SANDBOX/log/server" restart >"$work/restart" 2>&1 ||
 		{ cat "$work/restart" >&2; die "restart failed"; }
-	sleep 1 # its background processes have found their places
+	sleep 0.5 # its background processes have found their places
 }
 
 bench_open() {
