@@ -54,7 +54,7 @@ $(filter-out $(TOOL_GOALS),$(MAKECMDGOALS)):
 else
 
 FOLDERS := core redex bus cortex watch rpc mesh adapters
-EXTVERSION := 0.2.0
+EXTVERSION := 0.3.0
 
 EXTENSION := netbus
 MODULE_big := netbus

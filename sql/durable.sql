@@ -256,7 +256,7 @@ SELECT netbus.drop_log(log) FROM (VALUES ('d'), ('s'), ('o')) v(log);
 
 -- All of it, once more.
 TABLE counters;
-SELECT log, r.events = s.retained AS retained, ascending FROM both_logs JOIN netbus.stat_log s USING (log), readable(log) r;
+SELECT log, r.events = s.retained AS retained, ascending FROM both_logs JOIN netbus.stat_log s USING (log), readable(log) r ORDER BY log;
 DROP VIEW counters, both_logs CASCADE;
 DROP FUNCTION readable;
 SELECT netbus.drop_log('c'), netbus.drop_log('a');

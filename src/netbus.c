@@ -38,8 +38,10 @@ netbus_shmem_request(void)
 
 	RequestAddinShmemSpace(nb_worker_shmem_size());
 	RequestAddinShmemSpace(nb_registry_shmem_size());
+	RequestAddinShmemSpace(nb_consumer_shmem_size());
 	RequestNamedLWLockTranche("netbus_worker", 1);
 	RequestNamedLWLockTranche("netbus_registry", 1);
+	RequestNamedLWLockTranche("netbus_consumer", 1);
 }
 
 static void
@@ -51,6 +53,7 @@ netbus_shmem_startup(void)
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	nb_worker_shmem_init();
 	nb_registry_shmem_init();
+	nb_consumer_shmem_init();
 	LWLockRelease(AddinShmemInitLock);
 }
 

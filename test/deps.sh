@@ -8,7 +8,8 @@ packages=(
 	"postgresql-$major" "postgresql-server-dev-$major" libpq-dev
 	make gcc libc6-dev libxxhash-dev
 	clang-14 libclang-rt-14-dev clang-format-14       # fuzzing, format check
-	perl libipc-run-perl python3 python3-psycopg      # TAP and driver tests
+	perl libipc-run-perl                              # TAP tests
+	python3 python3-psycopg pgbouncer                 # driver tests
 )
 
 installed() {

@@ -23,6 +23,7 @@
 #include "postgres.h"
 
 #include "bus/backpressure.h"
+#include "bus/claim.h"
 
 #include "common/pg_prng.h"
 #include "miscadmin.h"
@@ -185,14 +186,15 @@ backpressure_wait(const BuilderLimits *limits, int shard, uint64 bytes)
 		ring_reject(ring, 1, false);
 		log_full(limits, false);
 	}
-	if (wait_for_room(limits, ring, bytes, &deadline))
+	/* Who has not acknowledged yet what fills the ring would wait for himself. */
+	if (!claim_keeps_events(limits->log, shard) && wait_for_room(limits, ring, bytes, &deadline))
 		return;
 	/* What cannot wait for the worker goes by way of the table. */
 	if (ring->backing == RING_WRITE_BEHIND && limits->transactional &&
 		keeps_worker_out(limits->log))
 		return;
 	ring_reject(ring, 1, false);
-	log_full(limits, true);
+	log_full(limits, deadline != 0);
 }
 
 bool
@@ -227,7 +229,7 @@ backpressure_full(const BuilderLimits *limits, int shard, uint64 bytes, uint64 e
 
 	/* Nothing waits once it is too late to hold no claim. */
 	if (limits->log->options.backpressure == LOG_BLOCK && !limits->transactional &&
-		wait_for_room(limits, ring, bytes, deadline))
+		!claim_keeps_events(limits->log, shard) && wait_for_room(limits, ring, bytes, deadline))
 		return true;
 	ring_reject(ring, events, false);
 	if (!limits->policed)

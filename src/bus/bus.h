@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * bus.h
- *		What happens per call and per transaction: publishing and reading.
+ *		What happens per call and per transaction: publishing, reading, consuming.
  *
  *-------------------------------------------------------------------------
  */
@@ -12,5 +12,9 @@
 #include "redex/redex.h"
 
 extern void nb_bus_init(void);
+
+/* consumer.c */
+extern Size nb_consumer_shmem_size(void);
+extern void nb_consumer_shmem_init(void);
 
 #endif /* NETBUS_BUS_H */

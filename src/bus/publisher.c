@@ -27,6 +27,10 @@
 #include "bus/publisher.h"
 
 #include "bus/backpressure.h"
+#include "bus/claim.h"
+#include "bus/consumer.h"
+#include "bus/hold.h"
+#include "bus/receive.h"
 #include "redex/store.h"
 
 #include "storage/lmgr.h"
@@ -438,6 +442,7 @@ bus_xact_callback(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_PRE_COMMIT:
 			precommit_done = true;
+			claim_precommit(); /* may wait for a lock: while no claim of ours is pending */
 			claim_all();
 			break;
 		case XACT_EVENT_COMMIT:
@@ -446,10 +451,13 @@ bus_xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_ABORT:
 			if (enlisted)
 				resolve_all(event == XACT_EVENT_COMMIT);
+			claim_xact_end(event == XACT_EVENT_COMMIT);
 			backpressure_end_wait();
+			receive_end_wait();
 			precommit_done = false;
 			break;
 		case XACT_EVENT_PRE_PREPARE:
+			claim_check_prepare();
 			if (enlisted)
 				ereport(ERROR,
 						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -466,7 +474,12 @@ bus_subxact_callback(SubXactEvent event, SubTransactionId my, SubTransactionId p
 	int level = GetCurrentTransactionNestLevel();
 
 	if (event == SUBXACT_EVENT_ABORT_SUB)
+	{
 		backpressure_end_wait();
+		receive_end_wait();
+	}
+	if (event == SUBXACT_EVENT_COMMIT_SUB || event == SUBXACT_EVENT_ABORT_SUB)
+		claim_subxact_end(level, event == SUBXACT_EVENT_COMMIT_SUB);
 	if (!enlisted || (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB))
 		return;
 	for (Publisher *publisher = enlisted; publisher; publisher = publisher->next)
@@ -493,4 +506,6 @@ nb_bus_init(void)
 	RegisterXactCallback(bus_xact_callback, NULL);
 	RegisterSubXactCallback(bus_subxact_callback, NULL);
 	bus_api_init();
+	hold_init();
+	nb_consumer_job_init();
 }

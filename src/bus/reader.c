@@ -42,6 +42,7 @@
 
 #define INITIAL_BODIES  (8 * 1024)
 #define INITIAL_OFFSETS 64
+#define MAX_CHUNK       65536
 #define COLD_POLL_MS    50
 
 void
@@ -62,8 +63,8 @@ reader_close(Reader *reader)
 	if (!reader->log)
 		return;
 
-	/* Remember the place if it is exact: between two events at a frame's end. */
-	if (reader->positioned && !reader->from_row && reader->next == reader->to)
+	/* Remember the place: pos is that of the frame with the next event, or before it. */
+	if (reader->positioned && !reader->from_row)
 	{
 		reader->log->local[reader->shard].read_seq = reader->after_seq;
 		reader->log->local[reader->shard].read_pos = reader->pos;
@@ -147,12 +148,20 @@ copy_events(Reader *reader, uint64 want)
 	return true;
 }
 
+/* Events behind our place are gone. */
+static inline void
+count_lost(Reader *reader, uint64 events)
+{
+	if (!(reader->from_oldest && reader->after_seq == 0))
+		reader->lost += events;
+}
+
 /* Pass over everything up to seq; what we had not seen before first_seq is lost. */
 static void
 pass(Reader *reader, uint64 first_seq, uint64 last_seq)
 {
 	if (first_seq > reader->after_seq + 1)
-		reader->lost += first_seq - reader->after_seq - 1;
+		count_lost(reader, first_seq - reader->after_seq - 1);
 	reader->after_seq = last_seq;
 }
 
@@ -199,9 +208,9 @@ pass_gap(Reader *reader, uint64 to_seq)
 
 	if (reader->log->options.durability == LOG_ASYNC &&
 		reader->log->options.backpressure == LOG_DROP_OLDEST)
-		reader->lost += to_seq - reader->after_seq;
+		count_lost(reader, to_seq - reader->after_seq);
 	else if (floor > reader->after_seq + 1 && nb_log_live(reader->log))
-		reader->lost += Min(floor - 1, to_seq) - reader->after_seq; /* expired while we scanned */
+		count_lost(reader, Min(floor - 1, to_seq) - reader->after_seq); /* expired meanwhile */
 	reader->after_seq = to_seq;
 }
 
@@ -411,15 +420,41 @@ report_forged(Reader *reader, uint64 seq)
 	ring_count_damaged(reader->ring);
 }
 
+/*
+ * How many events to copy at once when some may not be wanted: more and more, as
+ * long as fill() is called.
+ */
+static uint64
+next_chunk(Reader *reader, uint64 want)
+{
+	reader->chunk = Max(INITIAL_OFFSETS, Min(reader->chunk * 2, MAX_CHUNK));
+	return Max(reader->chunk, want);
+}
+
+static inline bool
+selected(const Reader *reader, const ReaderEvent *event)
+{
+	const FrameEvent *e = &event->event;
+
+	if (reader->key && !(e->key && e->key_len == reader->key_len &&
+						 memcmp(e->key, reader->key, reader->key_len) == 0))
+		return false;
+	return !reader->filter ||
+		   filter_match(reader->filter, event->flags, e->payload, e->payload_len);
+}
+
 bool
 reader_next(Reader *reader, uint64 want, ReaderEvent *event)
 {
+	bool selective = reader->key || reader->filter;
+
 	for (;;)
 	{
 		uint32 i;
 		uint32 start;
 
-		if (reader->next == reader->to && !fill(reader, reader->key ? UINT32_MAX : want))
+		if (reader->next == reader->to &&
+			!fill(reader, selective ? next_chunk(reader, want) : want))
 			return false;
 
 		i = reader->next++ - reader->from;
@@ -456,9 +491,10 @@ reader_next(Reader *reader, uint64 want, ReaderEvent *event)
 			report_forged(reader, event->seq);
 			continue;
 		}
-		if (likely(!reader->key) || (event->event.key && event->event.key_len == reader->key_len &&
-									 memcmp(event->event.key, reader->key, reader->key_len) == 0))
+		if (likely(!selective) || selected(reader, event))
 			return true;
+		reader->filtered++;
+		CHECK_FOR_INTERRUPTS();
 	}
 }
 
@@ -471,25 +507,35 @@ reader_unread(Reader *reader)
 	reader->after_seq = reader->header.base_seq + reader->next - 1;
 }
 
-bool
-reader_wait(Reader *reader, int64 deadline)
+/* Is there something past this reader?  Events, or a hole. */
+static bool
+has_more(const Reader *reader)
 {
-	NbWaiters *waiters = ring_waiters(reader->ring);
-	bool live = nb_log_live(reader->log) || !nb_log_durable(reader->log);
-	bool ready;
+	if (nb_log_durable(reader->log))
+		return pg_atomic_read_u64(&reader->ring->stable_seq) > reader->after_seq;
+	return pg_atomic_read_u64(&reader->ring->stable_pos) > reader->pos;
+}
+
+bool
+readers_wait(Reader **readers, int n, int64 deadline)
+{
+	NbLog *log = readers[0]->log;
+	bool live = nb_log_live(log) || !nb_log_durable(log);
+	bool ready = false;
 
 	for (;;)
 	{
 		int64 left = deadline - nb_now_us();
 
-		nb_waiters_add(waiters);
-		/* Time is up also where there is something, but never for this reader. */
-		if (nb_log_durable(reader->log))
-			ready = pg_atomic_read_u64(&reader->ring->stable_seq) > reader->after_seq;
-		else
-			ready = pg_atomic_read_u64(&reader->ring->stable_pos) > reader->pos;
-		ready &= left > 0 && live;
-		if (ready || left <= 0)
+		/* Time is up also where there is something, but never for these readers. */
+		if (left <= 0)
+			break;
+		for (int i = 0; i < n; i++)
+		{
+			nb_waiters_add(ring_waiters(readers[i]->ring));
+			ready |= live && has_more(readers[i]);
+		}
+		if (ready)
 			break;
 		left = (left + 999) / 1000;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
@@ -502,8 +548,15 @@ reader_wait(Reader *reader, int64 deadline)
 			break;
 		}
 	}
-	nb_waiters_remove(waiters);
+	for (int i = 0; i < n; i++)
+		nb_waiters_remove(ring_waiters(readers[i]->ring));
 	return ready;
+}
+
+bool
+reader_wait(Reader *reader, int64 deadline)
+{
+	return readers_wait(&reader, 1, deadline);
 }
 
 uint64

@@ -9,6 +9,7 @@
 #define NETBUS_READER_H
 
 #include "bus/bus.h"
+#include "bus/filter.h"
 #include "redex/store.h"
 
 /*
@@ -29,7 +30,11 @@ typedef struct Reader
 	uint64 lost;     /* events that were gone when we came to them */
 	const char *key; /* only events with this key; NULL: all */
 	uint32 key_len;
-	bool only_one; /* nothing but event after_seq + 1 is wanted */
+	const Filter *filter; /* only events that match; NULL: all */
+	uint32 chunk;         /* with key or filter: events copied at a time, grows */
+	uint64 filtered;      /* events that did not match */
+	bool only_one;        /* nothing but event after_seq + 1 is wanted */
+	bool from_oldest;     /* until the first event, what is gone does not count as lost */
 
 	/* the frame at hand, or a part of it: events [from, to), the next one first */
 	FrameHeader header;
@@ -66,8 +71,10 @@ extern void reader_open(Reader *reader, NbLog *log, int shard, uint64 after_seq)
 extern void reader_close(Reader *reader);
 
 /*
- * The next event, of those that are stable.  False: there is none now.  At
- * most "want" (> 0) more events will be asked for: bounds what is copied.
+ * The next event, of those that are stable and have the reader's key and match its
+ * filter.  False: there is none now, and after_seq is behind those that did
+ * not match.  At most "want" (> 0) more events will be asked for: bounds what
+ * is copied.  Interruptible.
  */
 extern bool reader_next(Reader *reader, uint64 want, ReaderEvent *event);
 
@@ -82,5 +89,8 @@ extern uint64 reader_head(NbLog *log, int shard);
  * (nb_now_us() time) has come.  False: it has.  Interruptible.
  */
 extern bool reader_wait(Reader *reader, int64 deadline);
+
+/* The same for several shards of a log: until one of them has something. */
+extern bool readers_wait(Reader **readers, int n, int64 deadline);
 
 #endif /* NETBUS_READER_H */

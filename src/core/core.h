@@ -99,6 +99,9 @@ extern void nb_waiters_remove(NbWaiters *waiters);
 /* Wakes all; returns how many.  Cannot fail, allocates nothing: callable after commit. */
 extern int nb_waiters_wake_slow(NbWaiters *waiters);
 
+/* Wakes one, if any sleeps; returns how many.  Likewise. */
+extern int nb_waiters_wake_one(NbWaiters *waiters);
+
 static inline int
 nb_waiters_wake(NbWaiters *waiters)
 {

@@ -45,6 +45,10 @@
  *	 looking, and the first case says that one of us sees the other: its W2 saw
  *	 0 before our new S2, so its W1 is before our new S3.
  *
+ * - A waker that takes one bit only leaves the flag, for there may be others. When
+ *	 it finds no bit it clears the flag and looks once more, as above; what it
+ *	 takes then, it may have cleared the flag for others, too: it sets it again.
+ *
  * A bit of a process that is gone or has stopped waiting costs some process a
  * spurious wake-up, which every user of a latch must expect anyway.
  *
@@ -126,4 +130,41 @@ nb_waiters_wake_slow(NbWaiters *waiters)
 		}
 	}
 	return woken;
+}
+
+/* Take the first bit there is.  False: none. */
+static bool
+wake_first(NbWaiters *waiters)
+{
+	for (uint32 i = 0; i < waiters->words; i++)
+	{
+		uint64 bits;
+
+		while ((bits = pg_atomic_read_u64(&waiters->bits[i])) != 0)
+		{
+			int n = pg_rightmost_one_pos64(bits);
+			uint64 mask = UINT64CONST(1) << n;
+
+			if ((pg_atomic_fetch_and_u64(&waiters->bits[i], ~mask) & mask) == 0)
+				continue; /* another waker has it */
+			SetLatch(&ProcGlobal->allProcs[i * 64 + n].procLatch);
+			return true;
+		}
+	}
+	return false;
+}
+
+int
+nb_waiters_wake_one(NbWaiters *waiters)
+{
+	pg_memory_barrier();
+	if (likely(pg_atomic_read_u32(&waiters->sleeping) == 0))
+		return 0;
+	if (wake_first(waiters))
+		return 1;
+	pg_atomic_exchange_u32(&waiters->sleeping, 0);
+	if (!wake_first(waiters))
+		return 0;
+	pg_atomic_exchange_u32(&waiters->sleeping, 1);
+	return 1;
 }

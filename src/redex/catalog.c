@@ -104,7 +104,7 @@ catalog_relation(const char *name)
  * of the extension.  InvalidOid where that is missing or being dropped.
  */
 Oid
-catalog_table(const char *name)
+nb_catalog_table(const char *name)
 {
 	Oid relid = catalog_relation(name);
 	Oid extension;
@@ -124,7 +124,7 @@ catalog_table(const char *name)
 bool
 catalog_current(void)
 {
-	Oid table = catalog_table("catalog_log");
+	Oid table = nb_catalog_table("catalog_log");
 
 	return OidIsValid(table) && get_attnum(table, "flush_events") != InvalidAttrNumber;
 }
@@ -165,7 +165,7 @@ nb_log_name_valid(const char *name)
 
 /* The log's name by its table's; NULL if the table is gone. */
 const char *
-catalog_log_name(Oid relid)
+nb_log_name_of(Oid relid)
 {
 	char *table = get_rel_name(relid);
 
@@ -188,7 +188,7 @@ scan_log_rows(Relation rel, Oid relid)
 bool
 catalog_get_log(Oid relid, LogOptions *options)
 {
-	Oid table = catalog_table("catalog_log");
+	Oid table = nb_catalog_table("catalog_log");
 	Relation rel;
 	SysScanDesc scan;
 	HeapTuple tuple;
@@ -234,15 +234,15 @@ catalog_get_log(Oid relid, LogOptions *options)
 	return HeapTupleIsValid(tuple);
 }
 
-/* Delete the rows of a table that is being dropped, if it was a log. */
+/* Delete the rows of a table that is being dropped, if it was a log: in all tables whose key begins with it. */
 void
 catalog_forget_log(Oid relid)
 {
-	static const char *const tables[] = {"catalog_log", "catalog_position"};
+	static const char *const tables[] = {"catalog_log", "catalog_position", "catalog_consumer"};
 
 	for (int i = 0; i < lengthof(tables); i++)
 	{
-		Oid table = catalog_table(tables[i]);
+		Oid table = nb_catalog_table(tables[i]);
 		Relation rel;
 		SysScanDesc scan;
 		HeapTuple tuple;
@@ -511,7 +511,7 @@ catalog_bound_sequence(Oid relid)
 	if (owned == NIL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_TABLE_DEFINITION),
 						errmsg("log \"%s\" has lost the sequence that bounds its seqs",
-							   catalog_log_name(relid)),
+							   nb_log_name_of(relid)),
 						errhint("Drop the log and create it again.")));
 	return linitial_oid(owned);
 }
@@ -538,7 +538,7 @@ sequence_value(Oid sequence)
 static void
 saved_positions(NbLog *log, uint64 value, uint64 *next_seq)
 {
-	Oid table = catalog_table("catalog_position");
+	Oid table = nb_catalog_table("catalog_position");
 	Relation rel;
 	SysScanDesc scan;
 	HeapTuple tuple;
@@ -670,7 +670,7 @@ enum
 void
 catalog_saved_totals(NbLog *log, SavedTotals *totals)
 {
-	Oid table = catalog_table("catalog_position");
+	Oid table = nb_catalog_table("catalog_position");
 	Relation rel;
 	SysScanDesc scan;
 	HeapTuple tuple;
@@ -699,7 +699,7 @@ catalog_saved_totals(NbLog *log, SavedTotals *totals)
 void
 catalog_forget_totals(Oid relid)
 {
-	Oid table = catalog_table("catalog_position");
+	Oid table = nb_catalog_table("catalog_position");
 	Relation rel;
 	SysScanDesc scan;
 	HeapTuple tuple;

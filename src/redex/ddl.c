@@ -114,8 +114,8 @@ execute(const char *format, ...)
 }
 
 /* Error: called through SQL objects of a version that cannot do that. */
-pg_noreturn static void
-outdated_extension(void)
+void
+nb_outdated_extension(void)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -464,7 +464,7 @@ netbus_create_log(PG_FUNCTION_ARGS)
 	options.durability = option_durability(text_arg(fcinfo, 2, "durability", false));
 	options.format = option_format(text_arg(fcinfo, 3, "format", false));
 	if (PG_NARGS() == CREATE_OLD_NARGS && options.durability != LOG_MEMORY)
-		outdated_extension();
+		nb_outdated_extension();
 	options.sample_rate = LOG_NO_SAMPLE_RATE;
 	options.flush_interval = LOG_FLUSH_INTERVAL;
 	for (int i = 0; i < nvalues; i++)
@@ -473,7 +473,7 @@ netbus_create_log(PG_FUNCTION_ARGS)
 	options.incarnation = nb_now_us();
 
 	/* Whoever creates a log of the same name waits for us, to learn whether it exists. */
-	LockDatabaseObject(catalog_table("catalog_log"),
+	LockDatabaseObject(nb_catalog_table("catalog_log"),
 					   hash_bytes((unsigned char *) name, strlen(name)), 0, ExclusiveLock);
 
 	snprintf(table, sizeof(table), LOG_TABLE_PREFIX "%s", name);
@@ -554,8 +554,8 @@ netbus_alter_log(PG_FUNCTION_ARGS)
 	check_may_change("netbus.alter_log()");
 	relid = open_owned_log(name, lock_to_alter(name, option, text == NULL), false);
 	catalog_get_log(relid, &options);
-	if (get_attnum(catalog_table("catalog_log"), option->column) == InvalidAttrNumber)
-		outdated_extension();
+	if (get_attnum(nb_catalog_table("catalog_log"), option->column) == InvalidAttrNumber)
+		nb_outdated_extension();
 	value = option_set(&options, option, option_parse(option, text));
 	options_check(&options, option);
 
@@ -704,6 +704,23 @@ put_ring_stat(ReturnSetInfo *rsinfo, NbLog *log, int shard)
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
+NbLog *
+nb_log_peek(Oid relid)
+{
+	NbLog *log = NULL;
+	LogOptions options;
+
+	/* One that is just being created, dropped or rewritten is left out: a view must not wait. */
+	if (!ConditionalLockRelationOid(relid, AccessShareLock))
+		return NULL;
+	if (nrewritten == 0 || !catalog_get_log(relid, &options) ||
+		!rewritten_here(options.incarnation))
+		log = log_by_relid(relid);
+	if (!log)
+		UnlockRelationOid(relid, AccessShareLock);
+	return log;
+}
+
 /* Rows of the view stat_log: every shard of every log that has rings. */
 Datum
 netbus_stat_log(PG_FUNCTION_ARGS)
@@ -715,24 +732,18 @@ netbus_stat_log(PG_FUNCTION_ARGS)
 	nb_require_preload();
 	InitMaterializedSRF(fcinfo, 0);
 	if (rsinfo->setDesc->natts != STAT_COLUMNS)
-		outdated_extension();
+		nb_outdated_extension();
 	list = registry_list(&count);
 	for (int i = 0; i < count; i++)
 	{
 		NbLog *log;
-		LogOptions options;
 
 		if (list[i].key.database != MyDatabaseId)
 			continue;
-		/* One that is just being created, dropped or rewritten is left out: a view must not wait. */
-		if (!ConditionalLockRelationOid(list[i].key.relid, AccessShareLock))
+		log = nb_log_peek(list[i].key.relid);
+		if (!log)
 			continue;
-		if (nrewritten > 0 && catalog_get_log(list[i].key.relid, &options) &&
-			rewritten_here(options.incarnation))
-			log = NULL;
-		else
-			log = log_by_relid(list[i].key.relid);
-		for (int shard = 0; log && log->shared && shard < log->options.shards; shard++)
+		for (int shard = 0; shard < log->options.shards; shard++)
 			put_ring_stat(rsinfo, log, shard);
 		UnlockRelationOid(list[i].key.relid, AccessShareLock);
 	}

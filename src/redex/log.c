@@ -47,6 +47,8 @@
 
 uint64 nb_log_generation = 1;
 void (*nb_log_forget_hook)(NbLog *log) = NULL;
+void (*nb_log_made_hook)(NbLog *log) = NULL;
+bool (*nb_log_needed_hook)(NbLog *log, const uint64 *last_seqs, uint64 bytes) = NULL;
 
 int nb_log_pins = 0;
 
@@ -401,6 +403,8 @@ create_rings(NbLog *log)
 		adopt_segment(log, segment);
 		if (nb_log_durable(log))
 			nb_worker_wake(MyDatabaseId);
+		else if (nb_log_made_hook)
+			nb_log_made_hook(log);
 	}
 	else
 	{
@@ -546,7 +550,7 @@ log_by_relid(Oid relid)
 		return log;
 
 	generation = nb_log_generation;
-	name = catalog_log_name(relid);
+	name = nb_log_name_of(relid);
 	if (!name || !catalog_get_log(relid, &options))
 		return NULL;
 	ddl_check_rewritten(name, options.incarnation);
@@ -746,7 +750,7 @@ check_renamed_table(Oid relid)
 	HeapTuple tuple;
 	LogOptions options;
 
-	if (get_rel_namespace(relid) != catalog_namespace() || !catalog_log_name(relid) ||
+	if (get_rel_namespace(relid) != catalog_namespace() || !nb_log_name_of(relid) ||
 		!catalog_get_log(relid, &options))
 		return;
 
@@ -788,7 +792,7 @@ log_object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_
 	switch (access)
 	{
 		case OAT_DROP:
-			if (get_rel_relkind(object_id) == RELKIND_RELATION && catalog_log_name(object_id) &&
+			if (get_rel_relkind(object_id) == RELKIND_RELATION && nb_log_name_of(object_id) &&
 				get_rel_namespace(object_id) == catalog_namespace())
 			{
 				catalog_forget_log(object_id);
@@ -867,7 +871,8 @@ nb_redex_init(void)
 
 	prev_object_access_hook = object_access_hook;
 	object_access_hook = log_object_access;
-	/* Called in reverse: the keeper's outcomes need the pins that this one drops. */
+	/* Called in reverse: outcomes need the pins that this one drops. */
 	RegisterXactCallback(log_xact_callback, NULL);
+	outcome_init();
 	nb_keeper_init();
 }

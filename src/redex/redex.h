@@ -164,6 +164,12 @@ extern void nb_redex_init(void);
  */
 extern NbLog *nb_log_open(const char *name, LOCKMODE lockmode, AclMode right);
 
+/*
+ * For statistics: a log of this database by its table, locked (AccessShareLock, for the
+ * caller to release), whatever the rights.  NULL: it is gone, or somebody has it locked.
+ */
+extern NbLog *nb_log_peek(Oid relid);
+
 /* Let the log's shards issue seqs up to at least "seq".  May write WAL, wait and fail: never between claim and resolve. */
 extern void nb_log_raise_bound(NbLog *log, uint64 seq);
 
@@ -220,6 +226,9 @@ nb_log_shard_of_key(const NbLog *log, const char *key, uint32 key_len)
  */
 extern void nb_log_lock_rows(NbLog *log);
 
+/* Counts transactions that have created, dropped or altered logs, of all databases. */
+extern uint64 nb_log_changes(void);
+
 /* Does the log's table still exist, as this transaction sees it? */
 extern bool nb_log_exists(NbLog *log);
 
@@ -242,6 +251,26 @@ nb_log_unpin(NbLog *log)
 
 /* Called before a log is forgotten, for what src/bus keeps in log->publisher. */
 extern void (*nb_log_forget_hook)(NbLog *log);
+
+/* Called when the rings of a memory log have been made, before anybody publishes there.  In a transaction. */
+extern void (*nb_log_made_hook)(NbLog *log);
+
+/*
+ * Does anybody still need an event of a durable log that is about to expire?  last_seqs:
+ * per shard, the last one that would; bytes: what is stored from the first of them on.  In
+ * a transaction of the worker.
+ */
+extern bool (*nb_log_needed_hook)(NbLog *log, const uint64 *last_seqs, uint64 bytes);
+
+/*
+ * One of the tables that the extension has, by name; InvalidOid where it has not, or is
+ * being dropped.  nb_outdated_extension() is the error for what must be there.
+ */
+extern Oid nb_catalog_table(const char *name);
+pg_noreturn extern void nb_outdated_extension(void);
+
+/* A log's name by its table; NULL if that is gone, or no log's. */
+extern const char *nb_log_name_of(Oid relid);
 
 /* Is that a name that a log may have? */
 extern bool nb_log_name_valid(const char *name);

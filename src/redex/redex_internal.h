@@ -15,13 +15,11 @@
 /* catalog.c: the tables that netbus keeps about logs */
 extern Oid catalog_namespace(void);
 extern Oid catalog_relation(const char *name);
-extern Oid catalog_table(const char *name);
 extern bool catalog_current(void);
 extern bool catalog_get_log(Oid relid, LogOptions *options);
 extern void catalog_forget_log(Oid relid);
 extern void catalog_check_table(Oid relid, const char *name, bool segment);
 extern Oid catalog_bound_sequence(Oid relid);
-extern const char *catalog_log_name(Oid relid);
 
 /*
  * The segments of a log, in the order of their OIDs: LOG_SEGMENTS, or none
@@ -131,7 +129,6 @@ extern bool registry_insert(const RegistryEntry *entry);
 extern void registry_remove(const RegistryEntry *entry);
 extern RegistryEntry *registry_list(int *count);
 extern void registry_reap(bool own_database);
-extern uint64 registry_changes(void);
 extern void registry_note_change(void);
 
 /* log.c */
@@ -146,10 +143,70 @@ extern void log_forget_dropped(void);
 /* The shared memory of a log, if this process has mapped what the registry says; else NULL. */
 extern LogShared *log_mapped(const RegistryEntry *entry);
 
-/* keeper.c: the worker's job, which persists, retains and seals */
-extern void nb_keeper_init(void);
+/* outcome.c: what the rings are told once the transaction has committed */
+typedef enum OutcomeKind
+{
+	OUTCOME_PERSISTED,
+	OUTCOME_SEALED,
+	OUTCOME_TRUNCATED,
+	OUTCOME_PURGED,
+} OutcomeKind;
+
+typedef struct Outcome
+{
+	struct Outcome *next;
+	LogShared *shared;
+	Ring *ring;
+	OutcomeKind kind;
+	uint64 to_pos;
+	uint64 to_seq; /* of a purge: the new floor */
+	uint64 max_stable;
+	int64 first_ts;
+	int64 last_ts;
+	uint32 segment;
+	uint64 events; /* of a purge */
+	uint64 bytes;
+	RingTotals totals[RING_TERM_SLOTS];
+} Outcome;
+
+/*
+ * Add one, zero but for its log and kind, for the caller to fill in.  The log is
+ * pinned, so that it stays mapped until the transaction has ended.
+ */
+extern Outcome *outcome_add(NbLog *log, int shard, OutcomeKind kind);
+extern void outcome_init(void);
+
+/* persist.c: from the ring into rows */
+
+/* Has some shard something in memory only?  *urgent: somebody waits for room there. */
+extern bool log_has_unpersisted(NbLog *log, bool *urgent);
+
+/*
+ * Insert what an async log has in memory only, in the current transaction.
+ * Returns false if there is more.  The log's table is locked.
+ */
+extern bool log_persist(NbLog *log);
+
+/* Seal holes that have waited long enough.  Returns whether some shard still waits. */
+extern bool log_seal(NbLog *log);
 
 /* Before the rows of a log are moved: persist what is in memory only, save its positions. */
 extern void log_prepare_rewrite(Oid relid);
+
+/* retain.c: what the tables of a log hold */
+#define RETAIN_MS 200 /* between two looks at a log that is in use */
+
+/* Count some more of what the tables held when the rings were made. */
+extern void log_count_rows(NbLog *log);
+
+/*
+ * Rotate, expire and truncate as far as the limits say.  Returns in how many
+ * milliseconds there may be something to do again, -1: not before the log is
+ * in use.  active: it has been since we looked last.
+ */
+extern long log_retain(NbLog *log, bool active);
+
+/* keeper.c: the worker's job, which calls these */
+extern void nb_keeper_init(void);
 
 #endif /* NETBUS_REDEX_INTERNAL_H */

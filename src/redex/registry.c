@@ -104,7 +104,7 @@ nb_registry_shmem_init(void)
 
 /* Counts what makes a look at which logs there are worth while.  Cannot fail: callable after commit. */
 uint64
-registry_changes(void)
+nb_log_changes(void)
 {
 	return pg_atomic_read_u64(&registry_shared->changes);
 }

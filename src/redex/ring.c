@@ -3,22 +3,23 @@
  * ring.c
  *		Claiming, resolving, evicting and reading the ring of a shard.
  *
- * ring.h tells how a ring works.  What holds under the spinlock is short and
- * bounded: a claim visits its own frames, a resolve unlinks one entry, an
- * eviction moves over at most RING_TERM_SLOTS terms.
+ * ring.h tells how a ring works; what it knows of the tables behind it is in
+ * ring_rows.c.  What holds under the spinlock is short and bounded: a claim
+ * visits its own frames, a resolve unlinks one entry, an eviction moves over at
+ * most RING_TERM_SLOTS terms.
  *
  * Memory ordering.  floor_pos is stored, and a write barrier issued, before
  * any byte of the freed range is written (evict_for).  A resolver's stores to
  * the frames come before its store of stable_pos, because taking the spinlock
  * is a full barrier on the platforms that have one and releasing it orders
- * earlier stores; the write barrier in publish_stable() says so for the rest.
+ * earlier stores; the write barrier in ring_publish_stable() says so for the rest.
  * A reader loads stable_pos, read barrier, bytes, read barrier, floor_pos.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "redex/ring.h"
+#include "redex/ring_internal.h"
 
 #include "access/xlog.h"
 #include "miscadmin.h"
@@ -96,6 +97,7 @@ ring_init(Ring *ring, uint64 size, RingBacking backing, uint64 next_seq, int64 l
 	pg_atomic_init_u64(&ring->log_floor, 0);
 	pg_atomic_init_u64(&ring->persisted_pos, 0);
 	pg_atomic_init_u64(&ring->persisted_seq, next_seq - 1);
+	pg_atomic_init_u64(&ring->held_pos, PG_UINT64_MAX);
 	pg_atomic_init_u32(&ring->blocked, 0);
 }
 
@@ -169,6 +171,8 @@ evict_limit(Ring *ring, int flags)
 
 	if (ring->backing == RING_WRITE_BEHIND && !(flags & RING_MAY_LOSE))
 		limit = Min(limit, pg_atomic_read_u64(&ring->persisted_pos));
+	else if (ring->backing == RING_UNBACKED && !(flags & RING_MAY_LOSE))
+		limit = Min(limit, pg_atomic_read_u64(&ring->held_pos));
 	return limit;
 }
 
@@ -265,44 +269,6 @@ note_floor(Ring *ring, uint64 seq)
 {
 	if (unlikely(pg_atomic_read_u64(&ring->floor_pos) == ring->claim_pos))
 		pg_atomic_write_u64(&ring->floor_seq, seq);
-}
-
-/* The clock under the lock, so that timestamps of a shard never decrease. */
-static inline int64
-take_ts(Ring *ring)
-{
-	int64 now = nb_now_us();
-
-	if (likely(now > ring->last_ts))
-		ring->last_ts = now;
-	return ring->last_ts;
-}
-
-/* Publish how far the ring is resolved.  Under the lock. */
-static inline bool
-publish_stable(Ring *ring)
-{
-	uint64 pos;
-	uint64 seq;
-
-	if (ring->head < 0)
-	{
-		pos = ring->claim_pos;
-		seq = ring->next_seq - 1;
-	}
-	else
-	{
-		RingClaim *claim = &ring_claims(ring)[ring->head];
-
-		pos = claim->start_pos;
-		seq = claim->first_seq - 1;
-	}
-	if (pg_atomic_read_u64(&ring->stable_seq) == seq)
-		return false;
-	pg_write_barrier();
-	pg_atomic_write_u64(&ring->stable_pos, pos);
-	pg_atomic_write_u64(&ring->stable_seq, seq);
-	return true;
 }
 
 /*
@@ -429,7 +395,7 @@ ring_claim(Ring *ring, const RingFrame *frames, int nframes, uint64 skipped, uin
 	claim->skipped_bytes = skipped_bytes;
 	claim->events = total - skipped;
 	claim->bytes = 0;
-	claim->ts = take_ts(ring);
+	claim->ts = ring_take_ts(ring);
 	claim->segment = ring->segment;
 	claim->to_table = (flags & RING_TO_TABLE) != 0;
 	claim->stable_seq = pg_atomic_read_u64(&ring->stable_seq);
@@ -560,20 +526,6 @@ next_frame(Ring *ring, uint64 *pos, uint64 end)
 	return NULL;
 }
 
-/* Rows of a segment, counted.  Under the lock. */
-static void
-add_to_segment(Ring *ring, uint32 segment, uint64 events, uint64 bytes, int64 first_ts,
-			   int64 last_ts)
-{
-	RingSegment *s = &ring->segments[segment % RING_SEGMENTS];
-
-	s->events += events;
-	s->bytes += bytes;
-	if (first_ts != 0 && (s->first_ts == 0 || first_ts < s->first_ts))
-		s->first_ts = first_ts;
-	s->last_ts = Max(s->last_ts, last_ts);
-}
-
 void
 ring_resolve(Ring *ring, bool commit)
 {
@@ -609,7 +561,7 @@ ring_resolve(Ring *ring, bool commit)
 		}
 		if (rows > 0)
 		{
-			add_to_segment(ring, claim->segment, rows, bytes, claim->ts, claim->ts);
+			ring_add_rows(ring, claim->segment, rows, bytes, claim->ts, claim->ts);
 			ring->sealed_seq = Max(ring->sealed_seq, claim->stable_seq);
 		}
 	}
@@ -637,7 +589,7 @@ ring_resolve(Ring *ring, bool commit)
 			t->bytes -= frame->body_bytes;
 		}
 	}
-	moved = publish_stable(ring);
+	moved = ring_publish_stable(ring);
 	SpinLockRelease(&ring->lock);
 
 	if (moved)
@@ -677,7 +629,7 @@ ring_append_small(Ring *ring, FrameHeader *frame, uint32 length, uint64 offsets_
 		pos = ring->claim_pos;
 		target = ring_put(ring, &pos, length);
 		complete_header(frame, ring->origin, pos - length, ring->next_seq,
-						pg_atomic_read_u64(&ring->stable_seq), take_ts(ring), offsets_hash);
+						pg_atomic_read_u64(&ring->stable_seq), ring_take_ts(ring), offsets_hash);
 		frame->word = frame_word(FRAME_READY, length);
 		memcpy(target, frame, length);
 		enter_frame(ring, frame->position, frame->base_seq, frame->count, frame->body_bytes);
@@ -692,130 +644,12 @@ ring_append_small(Ring *ring, FrameHeader *frame, uint32 length, uint64 offsets_
 		ring->hole_seq = ring->next_seq + frame->count - 1;
 	}
 	ring->next_seq += frame->count;
-	moved = publish_stable(ring);
+	moved = ring_publish_stable(ring);
 	SpinLockRelease(&ring->lock);
 
 	if (moved)
 		wake_readers(ring);
 	return RING_OK;
-}
-
-void
-ring_persisted(Ring *ring, uint64 to_pos, uint64 to_seq, const RingTotals *totals,
-			   uint64 max_stable, int64 first_ts, int64 last_ts, uint32 segment)
-{
-	uint64 events = 0;
-	uint64 bytes = 0;
-
-	SpinLockAcquire(&ring->lock);
-	for (int i = 0; i < RING_TERM_SLOTS; i++)
-	{
-		const RingTotals *total = &totals[i];
-		RingTerm *t = &ring->terms[i];
-
-		if (total->term == 0)
-			continue;
-		events += total->events;
-		bytes += total->bytes;
-		if (t->term == total->term)
-		{
-			t->events -= total->events;
-			t->bytes -= total->bytes;
-		}
-		else
-		{
-			/* Evicted, and counted so, while we were writing the rows: there they are. */
-			ring->counters.evicted -= total->events;
-			ring->counters.retained += total->events;
-			ring->counters.retained_bytes += total->bytes;
-		}
-	}
-	add_to_segment(ring, segment, events, bytes, first_ts, last_ts);
-	ring->sealed_seq = Max(ring->sealed_seq, max_stable);
-	if (to_pos > pg_atomic_read_u64(&ring->persisted_pos))
-		pg_atomic_write_u64(&ring->persisted_pos, to_pos);
-	if (to_seq > pg_atomic_read_u64(&ring->persisted_seq))
-		pg_atomic_write_u64(&ring->persisted_seq, to_seq);
-	SpinLockRelease(&ring->lock);
-	nb_waiters_wake(ring_room(ring));
-}
-
-void
-ring_count_found(Ring *ring, uint32 segment, uint64 events, uint64 bytes, int64 first_ts,
-				 int64 last_ts)
-{
-	SpinLockAcquire(&ring->lock);
-	if (segment >= ring->oldest_segment)
-	{
-		add_to_segment(ring, segment, events, bytes, first_ts, last_ts);
-		ring->counters.offered += events;
-		ring->counters.accepted += events;
-		ring->counters.retained += events;
-		ring->counters.retained_bytes += bytes;
-	}
-	SpinLockRelease(&ring->lock);
-}
-
-void
-ring_rotate(Ring *ring, uint32 segment)
-{
-	SpinLockAcquire(&ring->lock);
-	ring->segment = segment;
-	memset(&ring->segments[segment % RING_SEGMENTS], 0, sizeof(RingSegment));
-	SpinLockRelease(&ring->lock);
-}
-
-bool
-ring_segment_in_use(Ring *ring, uint32 segment)
-{
-	bool in_use;
-
-	SpinLockAcquire(&ring->lock);
-	in_use = segment >= ring->segment ||
-			 (ring->head >= 0 && ring_claims(ring)[ring->head].segment <= segment);
-	SpinLockRelease(&ring->lock);
-	return in_use;
-}
-
-static void
-raise_floor_locked(Ring *ring, uint64 floor_seq)
-{
-	if (floor_seq > pg_atomic_read_u64(&ring->log_floor))
-		pg_atomic_write_u64(&ring->log_floor, floor_seq);
-}
-
-void
-ring_raise_floor(Ring *ring, uint64 floor_seq)
-{
-	SpinLockAcquire(&ring->lock);
-	raise_floor_locked(ring, floor_seq);
-	SpinLockRelease(&ring->lock);
-}
-
-void
-ring_expire_rows(Ring *ring, uint32 segment, uint64 events, uint64 bytes, uint64 new_floor)
-{
-	RingSegment *s = &ring->segments[segment % RING_SEGMENTS];
-
-	SpinLockAcquire(&ring->lock);
-	events = Min(events, s->events);
-	bytes = events == s->events ? s->bytes : Min(bytes, s->bytes);
-	s->events -= events;
-	s->bytes -= bytes;
-	ring->counters.retained -= events;
-	ring->counters.retained_bytes -= bytes;
-	ring->counters.expired += events;
-	raise_floor_locked(ring, new_floor);
-	SpinLockRelease(&ring->lock);
-}
-
-void
-ring_drop_segment(Ring *ring)
-{
-	SpinLockAcquire(&ring->lock);
-	memset(&ring->segments[ring->oldest_segment % RING_SEGMENTS], 0, sizeof(RingSegment));
-	ring->oldest_segment++;
-	SpinLockRelease(&ring->lock);
 }
 
 uint64
@@ -841,57 +675,34 @@ ring_purge(Ring *ring)
 	events -= ring->counters.retained;
 	ring->counters.evicted = evicted;
 	ring->counters.expired += events;
-	raise_floor_locked(ring, pg_atomic_read_u64(&ring->stable_seq) + 1);
+	ring_raise_floor_locked(ring, pg_atomic_read_u64(&ring->stable_seq) + 1);
 	SpinLockRelease(&ring->lock);
 	return events;
 }
 
-/* Under the lock. */
-static inline bool
-needs_seal(const Ring *ring)
+int64
+ring_last_ts(Ring *ring)
 {
-	return ring->hole_seq > ring->sealed_seq && ring->hole_seq < ring->next_seq - 1;
-}
-
-bool
-ring_needs_seal(Ring *ring, bool *settled)
-{
-	bool needed;
+	int64 ts;
 
 	SpinLockAcquire(&ring->lock);
-	needed = needs_seal(ring);
-	*settled = needed && ring->seal_seen == ring->next_seq;
-	ring->seal_seen = needed ? ring->next_seq : 0;
+	ts = ring->last_ts;
 	SpinLockRelease(&ring->lock);
-	return needed;
+	return ts;
 }
 
-bool
-ring_take_seal(Ring *ring, uint64 *seal_seq, uint64 *stable_seq, int64 *ts)
+int64
+ring_ts_bound(Ring *ring, int64 ts)
 {
-	bool needed;
+	int64 bound = ts;
 
 	SpinLockAcquire(&ring->lock);
-	needed = ring->head < 0 && needs_seal(ring) && ring->next_seq <= ring->seq_limit;
-	if (needed)
-	{
-		*stable_seq = ring->next_seq - 1;
-		*seal_seq = ring->next_seq++;
-		*ts = take_ts(ring);
-		(void) publish_stable(ring);
-		if (pg_atomic_read_u64(&ring->floor_pos) == ring->claim_pos)
-			pg_atomic_write_u64(&ring->floor_seq, ring->next_seq);
-	}
+	if (ring->last_ts < ts)
+		ring->last_ts = ts;
+	if (ring->head >= 0)
+		bound = Min(ts, ring_claims(ring)[ring->head].ts); /* in claim order they never decrease */
 	SpinLockRelease(&ring->lock);
-	return needed;
-}
-
-void
-ring_sealed(Ring *ring, uint64 stable_seq)
-{
-	SpinLockAcquire(&ring->lock);
-	ring->sealed_seq = Max(ring->sealed_seq, stable_seq);
-	SpinLockRelease(&ring->lock);
+	return bound;
 }
 
 uint64

@@ -32,6 +32,9 @@
  * the ring has no room may skip it: its leading frames get seqs and no bytes
  * here, and a reader who finds the gap looks for them in the table.
  *
+ * An unbacked ring may be held: readers that must not lose anything tell how far they
+ * are, and eviction stops at the term where the slowest is, unless events may be lost.
+ *
  * Readers take no lock.  They load stable, copy a frame that lies below it,
  * and then look at the floor: if it has passed the frame's position, what they
  * copied may be torn and is thrown away.  A claimer moves the floor first and
@@ -60,7 +63,8 @@
 #define RING_TERM_SLOTS 32   /* > RING_TERMS + 1: live terms never share a slot */
 #define RING_BLOCKS     1024 /* entries of the sparse index, at most */
 #define RING_MIN_BLOCK  4096
-#define RING_SEGMENTS   8 /* tables filled in rotation */
+#define RING_SEGMENTS   8  /* tables filled in rotation */
+#define RING_MAX_HOLDS  16 /* readers for whom a ring keeps events */
 
 typedef enum RingBacking
 {
@@ -119,6 +123,13 @@ typedef struct RingClaim
 	bool to_table;  /* skipped ones are rows */
 } RingClaim;
 
+/* A reader for whom an unbacked ring keeps what he has not read. */
+typedef struct RingHold
+{
+	uint64 id;  /* 0: unused */
+	uint64 seq; /* he has read up to here */
+} RingHold;
+
 typedef struct RingCounters
 {
 	uint64 offered;  /* = accepted + rejected + sampled_out */
@@ -173,6 +184,7 @@ typedef struct Ring
 	RingCounters counters; /* lock */
 	RingTerm terms[RING_TERM_SLOTS];     /* lock */
 	RingSegment segments[RING_SEGMENTS]; /* lock; by serial number modulo RING_SEGMENTS */
+	RingHold holds[RING_MAX_HOLDS];      /* lock */
 
 	/* written under lock, read without */
 	pg_attribute_aligned(PG_CACHE_LINE_SIZE) pg_atomic_uint64 stable_pos;
@@ -182,6 +194,7 @@ typedef struct Ring
 	pg_atomic_uint64 log_floor;     /* lowest seq retained, in ring or table; never decreases */
 	pg_atomic_uint64 persisted_pos; /* written behind: frames below are rows or aborted */
 	pg_atomic_uint64 persisted_seq;
+	pg_atomic_uint64 held_pos; /* bytes from here on are held; PG_UINT64_MAX: none are */
 
 	pg_atomic_uint32 blocked; /* publishers waiting for room; atomic add */
 } Ring;
@@ -319,6 +332,8 @@ ring_free(Ring *ring, int flags)
 
 	if (ring->backing == RING_WRITE_BEHIND && !(flags & RING_MAY_LOSE))
 		limit = Min(limit, pg_atomic_read_u64(&ring->persisted_pos));
+	else if (ring->backing == RING_UNBACKED && !(flags & RING_MAY_LOSE))
+		limit = Min(limit, pg_atomic_read_u64(&ring->held_pos));
 	used = *(volatile uint64 *) &ring->claim_pos - limit;
 	/* Terms are evicted whole. */
 	used += (UINT64CONST(1) << ring->term_shift);
@@ -333,6 +348,8 @@ extern void ring_count_blocked(Ring *ring, uint64 us);
 
 /* Count a row that is no frame.  Takes the spinlock. */
 extern void ring_count_damaged(Ring *ring);
+
+/* ring_rows.c: the tables behind a ring */
 
 /* Sums over the frames of a term, by term number modulo RING_TERM_SLOTS. */
 typedef struct RingTotals
@@ -375,8 +392,13 @@ extern void ring_expire_rows(Ring *ring, uint32 segment, uint64 events, uint64 b
 /* The oldest segment is expired. */
 extern void ring_drop_segment(Ring *ring);
 
-/* Expire the stable events of a ring without table, in whole terms; readers see none below stable.  Returns how many.  Takes the spinlock. */
-extern uint64 ring_purge(Ring *ring);
+/*
+ * A reader has read an unbacked ring up to seq: claims without RING_MAY_LOSE do not evict
+ * what is behind, in whole terms.  PG_UINT64_MAX: he holds nothing any more.  Wakes who waits
+ * for room.  False: there are RING_MAX_HOLDS others.  Takes the spinlock; cannot fail for a
+ * reader that has a hold: callable after commit.
+ */
+extern bool ring_set_hold(Ring *ring, uint64 id, uint64 seq);
 
 /* Move the lowest retained seq up.  Takes the spinlock. */
 extern void ring_raise_floor(Ring *ring, uint64 floor_seq);
@@ -396,8 +418,27 @@ extern bool ring_needs_seal(Ring *ring, bool *settled);
 extern bool ring_take_seal(Ring *ring, uint64 *seal_seq, uint64 *stable_seq, int64 *ts);
 extern void ring_sealed(Ring *ring, uint64 stable_seq);
 
+/* ring.c again */
+
+/*
+ * Expire the stable events of a ring without table, in whole terms; readers see none
+ * below stable.  Returns how many.  Takes the spinlock.
+ */
+extern uint64 ring_purge(Ring *ring);
+
 /* Let seqs up to limit be issued, and issue none below next_seq. */
 extern void ring_raise_limit(Ring *ring, uint64 next_seq, uint64 limit);
+
+/* The highest timestamp that was issued, or promised by ring_ts_bound().  Takes the spinlock. */
+extern int64 ring_last_ts(Ring *ring);
+
+/*
+ * For readers that merge rings by time: from now on no event becomes stable here whose
+ * timestamp is below the result, which is the oldest pending claim's
+ * timestamp, or ts if that is lower or nothing is pending.  Claims to come get ts at
+ * least, whatever the clock says.  Takes the spinlock.
+ */
+extern int64 ring_ts_bound(Ring *ring, int64 ts);
 
 /*
  * A position at or before the frame that holds the first event after

@@ -3,10 +3,11 @@
  * latency.c
  *		From a commit on one connection to its receipt on another.
  *
- * usage: latency tail|notify[-paced] COUNT
+ * usage: latency tail|receive|notify[-paced] COUNT [LOG]
  *
- * A closed loop in one process: connection B waits (in netbus.tail(), or for
- * a notification), A publishes or notifies, and when B has it the next one
+ * A closed loop in one process: connection B waits (in netbus.tail(), in
+ * netbus.receive(), which is acknowledged and committed afterwards, or for a
+ * notification), A publishes or notifies, and when B has it the next one
  * follows; paced: 100 microseconds later, so that B is surely asleep (busy
  * waiting, because the wake-up of an idle CPU is not what we measure).  The
  * time runs from before the statement is sent on A until B has the payload.
@@ -101,8 +102,19 @@ get_result(PGconn *conn)
 static void
 send_prepared(PGconn *conn, const char *name, const char *parameter)
 {
-	if (!PQsendQueryPrepared(conn, name, 1, &parameter, NULL, NULL, 0) || PQflush(conn) != 0)
+	if (!PQsendQueryPrepared(conn, name, parameter != NULL, &parameter, NULL, NULL, 0) ||
+		PQflush(conn) != 0)
 		fail("send", conn);
+}
+
+static void
+execute(PGconn *conn, const char *name)
+{
+	PGresult *result = PQexecPrepared(conn, name, 0, NULL, NULL, NULL, 0);
+
+	if (PQresultStatus(result) != PGRES_COMMAND_OK && PQresultStatus(result) != PGRES_TUPLES_OK)
+		fail(name, conn);
+	PQclear(result);
 }
 
 static void
@@ -129,29 +141,51 @@ main(int argc, char **argv)
 {
 	int count = argc > 2 ? atoi(argv[2]) : 0;
 	bool tail;
+	bool receive;
 	bool paced;
+	const char *log = argc > 3 ? argv[3] : "lat";
 	int64_t *times;
+	char sql[128];
 	char seq[32];
 	char payload[PAYLOAD + 1];
 
 	if (count <= 0)
 		return 2;
 	tail = strncmp(argv[1], "tail", 4) == 0;
+	receive = strncmp(argv[1], "receive", 7) == 0;
 	paced = strstr(argv[1], "-paced") != NULL;
 	times = calloc(count, sizeof(*times));
 	a = connect_db();
 	b = connect_db();
+	if (tail || receive)
+	{
+		snprintf(sql, sizeof(sql), "SELECT netbus.publish('%s', $1::bytea)", log);
+		prepare(a, "send", sql);
+		PQclear(PQexec(b, "SET bytea_output = escape"));
+	}
 	if (tail)
 	{
-		PGresult *result = PQexec(b, "SELECT netbus.head('lat')");
+		PGresult *result;
 
+		snprintf(sql, sizeof(sql), "SELECT netbus.head('%s')", log);
+		result = PQexec(b, sql);
 		if (PQresultStatus(result) != PGRES_TUPLES_OK)
 			fail("head", b);
 		snprintf(seq, sizeof(seq), "%s", PQgetvalue(result, 0, 0));
 		PQclear(result);
-		prepare(a, "send", "SELECT netbus.publish('lat', $1::bytea)");
-		prepare(b, "wait", "SELECT seq, payload FROM netbus.tail_raw('lat', $1, wait => '5 s')");
-		PQclear(PQexec(b, "SET bytea_output = escape"));
+		snprintf(sql, sizeof(sql),
+				 "SELECT seq, payload FROM netbus.tail_raw('%s', $1, wait => '5 s')", log);
+		prepare(b, "wait", sql);
+	}
+	else if (receive)
+	{
+		prepare(b, "begin", "BEGIN");
+		snprintf(sql, sizeof(sql),
+				 "SELECT seq, payload FROM netbus.receive_raw('%s', 'c', wait => '5 s')", log);
+		prepare(b, "wait", sql);
+		snprintf(sql, sizeof(sql), "SELECT netbus.ack('%s', 'c')", log);
+		prepare(b, "ack", sql);
+		prepare(b, "commit", "COMMIT");
 	}
 	else
 	{
@@ -166,6 +200,11 @@ main(int argc, char **argv)
 		snprintf(payload, sizeof(payload), "%0*d", PAYLOAD, i + WARM_UP);
 		if (tail)
 			send_prepared(b, "wait", seq);
+		if (receive)
+		{
+			execute(b, "begin");
+			send_prepared(b, "wait", NULL);
+		}
 		start = now_ns();
 		if (paced)
 			while (now_ns() < start + 100000)
@@ -173,14 +212,14 @@ main(int argc, char **argv)
 
 		start = now_ns();
 		send_prepared(a, "send", payload);
-		if (tail)
+		if (tail || receive)
 		{
 			PGresult *result = get_result(b);
 
 			if (i >= 0)
 				times[i] = now_ns() - start;
 			if (PQntuples(result) != 1)
-				fail("tail: not one event", b);
+				fail("not one event", b);
 			snprintf(seq, sizeof(seq), "%s", PQgetvalue(result, 0, 0));
 			expect(PQgetvalue(result, 0, 1), payload);
 			PQclear(result);
@@ -197,6 +236,11 @@ main(int argc, char **argv)
 			PQfreemem(notify);
 		}
 		PQclear(get_result(a));
+		if (receive)
+		{
+			execute(b, "ack");
+			execute(b, "commit");
+		}
 	}
 
 	qsort(times, count, sizeof(*times), compare);

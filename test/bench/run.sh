@@ -2,11 +2,12 @@
 # The benchmarks: netbus beside its alternative, in the same run and in turns.
 # Prints markdown. Called by "make bench", which gives it a cluster of its own.
 #
-#   BENCH="publish lines"  only these, or "memory" or "durable"; all: see below
+#   BENCH="publish lines"  only these, or "memory", "durable" or "consume"; all: see below
 #   ROUNDS=5               rounds of each, of which the median counts
 #   SECONDS_TAIL=10        how long producer and reader run
 #
-# More settings in durable.sh, which has the benchmarks of logs with a table.
+# More settings in durable.sh, which has the benchmarks of logs with a table, and in
+# consume.sh, which has those of consumers, filters and polling.
 #
 # A round measures the alternatives one after the other in the same session,
 # which has done the same once before. Times are the client's (psql's \timing)
@@ -16,10 +17,12 @@ set -u -o pipefail
 
 MEMORY="publish jsonb batch lines burst single wire latency read tail idle"
 DURABLE="bulk commit async cold get open pinned"
-ALL="$MEMORY $DURABLE"
+CONSUME="receive client filter poll wakeup consumers"
+ALL="$MEMORY $DURABLE $CONSUME"
 BENCH=" ${BENCH:-$ALL} "
 BENCH=${BENCH/ memory / $MEMORY }
 BENCH=${BENCH/ durable / $DURABLE }
+BENCH=${BENCH/ consume / $CONSUME }
 ROUNDS=${ROUNDS:-5}
 SECONDS_TAIL=${SECONDS_TAIL:-10}
 
@@ -369,11 +372,16 @@ bench_wire() {
 
 # --- commit on one connection, tail on another
 
-bench_latency() {
-	local here=${NETBUS_BUILD:-.}/test/bench mode
+# compile NAME LIBRARY: a client, of which the sources are here.
+compile() {
 	# The private installation has no client headers: those of the original.
 	gcc -O2 -Wall -I"$("$PG_CONFIG" --includedir | sed "s|^${NETBUS_SANDBOX:-/}/root||")" \
-		"$here/latency.c" -o "$work/latency" -lpq || die "latency.c does not compile"
+		"${NETBUS_BUILD:-.}/test/bench/$1.c" -o "$work/$1" "-l$2" || die "$1.c does not compile"
+}
+
+bench_latency() {
+	local mode
+	compile latency pq
 	sql -c "select netbus.create_log('lat', durability => 'memory', format => 'bytea')" >"$work/null"
 	for ((r = 0; r < 4 * ROUNDS; r++)); do
 		for mode in $(rotated $r tail notify tail-paced notify-paced); do
@@ -530,6 +538,7 @@ facts() {
 }
 
 . "${BASH_SOURCE%/*}/durable.sh"
+. "${BASH_SOURCE%/*}/consume.sh"
 
 for name in $BENCH; do
 	case " $ALL " in *" $name "*) ;; *) die "unknown benchmark \"$name\"; there are: $ALL" ;; esac

@@ -6,42 +6,13 @@
 'use strict';
 
 const { Client } = require('pg');
+const checks = require('./checks.js');
+const { report, is, one, column, fails, waits } = checks;
 
 const PUBLISH = 'SELECT netbus.publish($1, $2)';
 const BATCH = 'SELECT netbus.publish_batch($1, $2)';
 
 let client;
-
-function report(ok, name, detail) {
-	console.log((ok ? 'ok' : 'not ok') + ' - ' + name);
-	if (!ok) console.log(String(detail));
-}
-
-function is(got, expected, name) {
-	const [a, b] = [got, expected].map((v) => JSON.stringify(v));
-	report(a === b, name, `got ${a}, expected ${b}`);
-}
-
-async function one(text, ...values) {
-	const result = await client.query({ text, values, rowMode: 'array' });
-	return result.rows[0][0];
-}
-
-async function column(text, ...values) {
-	const result = await client.query({ text, values, rowMode: 'array' });
-	return result.rows.map((row) => row[0]);
-}
-
-// The call must fail with this SQLSTATE, and the words in message, detail or hint.
-async function fails(text, values, sqlstate, words, name) {
-	try {
-		await client.query(text, values);
-		report(false, name, 'it did not fail');
-	} catch (error) {
-		const told = [error.message, error.detail, error.hint].join(' ');
-		report(error.code === sqlstate && told.includes(words), name, `${error.code}: ${told}`);
-	}
-}
 
 // An array without a type: published right, or refused with a hint to cast.
 async function worksOrFails(values, expected, name) {
@@ -189,17 +160,8 @@ async function transactions() {
 	await other.end();
 }
 
-// Until the other connection is in its tail.
-async function waits(other) {
-	for (let i = 0; i < 500; i++) {
-		const type = await one('SELECT wait_event_type FROM pg_stat_activity WHERE pid = $1', other.processID);
-		if (type === 'Extension') return;
-		await new Promise((resolve) => setTimeout(resolve, 10));
-	}
-}
-
 async function main() {
-	client = new Client();
+	client = checks.client = new Client();
 	await client.connect();
 	await publishOne();
 	await publishBatch();

@@ -11,31 +11,7 @@ from datetime import timedelta
 import psycopg
 from psycopg.types.json import Json, Jsonb
 
-
-def report(ok, name, detail=''):
-    print(('ok' if ok else 'not ok') + ' - ' + name, flush=True)
-    if not ok:
-        print(detail, flush=True)
-
-
-def is_(got, expected, name):
-    report(got == expected, name, f'got {got!r}, expected {expected!r}')
-
-
-def one(connection, sql, *args):
-    return connection.execute(sql, args).fetchone()[0]
-
-
-def fails(connection, sql, args, sqlstate, words, name):
-    """The call must fail with this SQLSTATE, and the words in message, detail or hint."""
-    try:
-        connection.execute(sql, args)
-        report(False, name, 'it did not fail')
-    except psycopg.Error as error:
-        diag = error.diag
-        told = ' '.join(filter(None, (diag.message_primary, diag.message_detail, diag.message_hint)))
-        report(diag.sqlstate == sqlstate and words in told, name, f'{diag.sqlstate}: {told}')
-
+from checks import fails, in_wait, is_, one, report
 
 PUBLISH = 'SELECT netbus.publish(%s, %s)'
 BATCH = 'SELECT netbus.publish_batch(%s, %s)'
@@ -300,14 +276,6 @@ def tailing(c):
 
         other.execute("SET statement_timeout = '100 ms'")
         fails(other, tail, (log, 1, '30 s'), '57014', 'statement timeout', 'tail: statement_timeout')
-
-
-def in_wait(c, other):
-    """Until the other connection is in its tail."""
-    for _ in range(500):
-        if one(c, "SELECT wait_event_type = 'Extension' FROM pg_stat_activity WHERE pid = %s", other.info.backend_pid):
-            return
-        time.sleep(0.01)
 
 
 with psycopg.connect(autocommit=True) as connection:

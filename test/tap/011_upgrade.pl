@@ -147,7 +147,7 @@ $node->safe_psql('postgres', 'CREATE DATABASE restored');
 $node->command_ok([ 'pg_restore', '-d', $node->connstr('restored'), '--exit-on-error', $dump ], 'pg_restore of a dump from before the update');
 worker_runs($node, 'restored');
 is($node->safe_psql('restored', "SELECT extversion FROM pg_extension WHERE extname = 'netbus'; SELECT log, durability, backpressure FROM netbus.logs ORDER BY log"),
-	"0.2.0\nfussy|memory|fail\nkept|memory|drop_oldest", '... gives its logs');
+	"0.3.0\nfussy|memory|fail\nkept|memory|drop_oldest", '... gives its logs');
 is($node->safe_psql('restored', "SELECT netbus.publish('kept', '1'); SELECT payload FROM netbus.read('kept')"), "t\n1", '... which work');
 
 $node->stop;

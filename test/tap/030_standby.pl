@@ -10,7 +10,9 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use NetbusTest;
 
-my $primary = netbus_node('main', 'max_standby_streaming_delay = 2min');
+# A reader that waits has a snapshot, and replay would wait for it whenever a catalog
+# is pruned.
+my $primary = netbus_node('main', 'max_standby_streaming_delay = 2min', 'hot_standby_feedback = on');
 my ($result, $stdout, $stderr, $session, @sessions);
 
 netbus_db($primary, 'app');

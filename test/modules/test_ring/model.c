@@ -676,7 +676,7 @@ must_seal(const Model *m)
 {
 	bool present = false;
 
-	/* XXX ring.c overlooks them if there is a hole at the very end, too. */
+	/* XXX ring_needs_seal() overlooks them if there is a hole at the very end, too. */
 	if (m->ring->hole_seq == m->next_seq - 1)
 		return false;
 	for (uint64 seq = m->next_seq - 1; seq > m->sealed_seq; seq--)

@@ -905,6 +905,22 @@ test_ring_clock(PG_FUNCTION_ARGS)
 	check(ring_get_header(ring, 144, &header));
 	check_is(header.ts, ahead);
 	check_is(ring->last_ts, ahead);
+
+	/* A bound holds for later claims whatever the clock says, and stays below pending ones. */
+	check_is(ring_last_ts(ring), ahead);
+	check_is(ring_ts_bound(ring, ahead + 5), ahead + 5);
+	check_is(ring_last_ts(ring), ahead + 5);
+	claim(1, ring, frame_of(1, 0), &grant);
+	check_is(grant.ts, ahead + 5);
+	check_is(ring_ts_bound(ring, ahead + 9), ahead + 5);
+	check_is(ring_ts_bound(ring, ahead + 2), ahead + 2);
+	claim(2, ring, frame_of(1, 0), &grant);
+	check_is(grant.ts, ahead + 9);
+	check_is(ring_ts_bound(ring, ahead + 20), ahead + 5);
+	resolve_as(1, ring, false);
+	check_is(ring_ts_bound(ring, ahead + 20), ahead + 9);
+	resolve_as(2, ring, true);
+	check_is(ring_ts_bound(ring, ahead + 20), ahead + 20);
 	check_quiet_ring(ring);
 	PG_RETURN_VOID();
 }
