@@ -42,7 +42,7 @@
 
 #define INITIAL_BODIES  (8 * 1024)
 #define INITIAL_OFFSETS 64
-#define MAX_CHUNK       65536
+#define MAX_CHUNK       1024
 #define COLD_POLL_MS    50
 
 void
