@@ -712,6 +712,12 @@ SELECT netbus.redrive('dead', 'again');
 SELECT key, payload FROM netbus.read('again', (SELECT netbus.head('again') - 2));
 SELECT * FROM account;
 SELECT netbus.drop_consumer('dead', 'redrive');
+-- Of what is lost, it takes note.
+SELECT netbus.create_log('short', durability => 'memory', ring_size => '64kB');
+DO $$ BEGIN FOR i IN 1 .. 20 LOOP PERFORM count(netbus.publish('short', jsonb_build_object('payload', n))) FROM generate_series(1, 200) n; COMMIT; END LOOP; END $$;
+SELECT netbus.redrive('short', 'again') > 0 AS some;
+SELECT lost > 0 AS lost, lag, balanced FROM account WHERE consumer = 'redrive';
+SELECT netbus.drop_log('short');
 SELECT netbus.drop_log('again');
 
 --

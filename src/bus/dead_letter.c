@@ -290,6 +290,7 @@ netbus_redrive(PG_FUNCTION_ARGS)
 			MemoryContextReset(context);
 		}
 		claim->now.scanned_to = reader.after_seq;
+		claim->now.lost += reader.lost;
 		claim->now.acked = claim->now.events;
 		claim->now.acked_to = reader.after_seq;
 		reader_close(&reader);
