@@ -575,17 +575,6 @@ consumer_count_retries(const ConsumerShard *slot, const ConsumerRetry *retries, 
 			   : 0;
 }
 
-void
-consumer_remove_retry(ConsumerShard *slot, ConsumerRetry *retries, uint64 seq)
-{
-	uint32 at = slot->nretries > 0 ? retry_place(slot, retries, seq) : 0;
-
-	if (at >= slot->nretries || retries[at].seq != seq)
-		return;
-	slot->nretries--;
-	memmove(&retries[at], &retries[at + 1], (slot->nretries - at) * sizeof(ConsumerRetry));
-}
-
 /* What is settled goes when the position has passed it; see when the next one is due. */
 void
 consumer_retries_changed(ConsumerShard *slot, ConsumerRetry *retries)

@@ -216,7 +216,6 @@ extern ConsumerRetry *consumer_find_retry(const ConsumerShard *slot, ConsumerRet
 										  uint64 seq);
 extern uint32 consumer_count_retries(const ConsumerShard *slot, const ConsumerRetry *retries,
 									 uint64 after_seq, uint64 to_seq);
-extern void consumer_remove_retry(ConsumerShard *slot, ConsumerRetry *retries, uint64 seq);
 extern void consumer_retries_changed(ConsumerShard *slot, ConsumerRetry *retries);
 
 /* Wake one member that waits, or all.  Cannot fail: callable after commit. */

@@ -73,11 +73,8 @@ apply_set_aside(ConsumerShard *slot, ConsumerRetry *retries)
 
 	if (task->of_retry)
 	{
-		/* Ahead of the position, it is passed over when that comes there. */
-		if (seq > slot->position)
-			consumer_find_retry(slot, retries, seq)->due = CONSUMER_NEVER;
-		else
-			consumer_remove_retry(slot, retries, seq);
+		/* Ahead of the position, it stays until that comes there. */
+		consumer_find_retry(slot, retries, seq)->due = CONSUMER_NEVER;
 		consumer_retries_changed(slot, retries);
 	}
 	else
