@@ -714,6 +714,7 @@ SELECT * FROM account;
 SELECT netbus.drop_consumer('dead', 'redrive');
 -- Of what is lost, it takes note.
 SELECT netbus.create_log('short', durability => 'memory', ring_size => '64kB');
+SELECT netbus.redrive('short', 'again');
 DO $$ BEGIN FOR i IN 1 .. 20 LOOP PERFORM count(netbus.publish('short', jsonb_build_object('payload', n))) FROM generate_series(1, 200) n; COMMIT; END LOOP; END $$;
 SELECT netbus.redrive('short', 'again') > 0 AS some;
 SELECT lost > 0 AS lost, lag, balanced FROM account WHERE consumer = 'redrive';
