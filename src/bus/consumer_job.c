@@ -50,7 +50,7 @@ typedef struct Task
 static Task *task = NULL;
 
 static void
-answer(ConsumerShard *slot, bool done)
+answer(ConsumerShared *shared, ConsumerShard *slot, bool done)
 {
 	int32 holder;
 
@@ -63,6 +63,8 @@ answer(ConsumerShard *slot, bool done)
 	SpinLockRelease(&slot->lock);
 	if (holder >= 0)
 		SetLatch(&ProcGlobal->allProcs[holder].procLatch);
+	else
+		consumer_wake_one(shared); /* it is free only now */
 }
 
 /* Under the slot's lock. */
@@ -267,7 +269,7 @@ fulfil(Task *taken)
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	SetConfigOption("lock_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
-	answer(taken->slot, taken->done);
+	answer(taken->shared, taken->slot, taken->done);
 	task = NULL;
 }
 

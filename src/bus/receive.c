@@ -400,48 +400,64 @@ receive_end_wait(void)
 		consumer_wake_one(shared);
 }
 
+/* Could any shard be had? */
+static bool
+may_claim(const Delivery *d)
+{
+	ConsumerShared *shared = d->consumer->shared;
+	uint32 others = pg_atomic_read_u32(&shared->exclusive);
+
+	return pg_atomic_read_u32(&shared->paused) == 0 &&
+		   (others == 0 || others == NB_MY_PROCNO + 1);
+}
+
+/* Could we have that one, or have we?  Sets from where on. */
+static bool
+is_open(const Delivery *d, int shard, uint64 *after_seq)
+{
+	const volatile ConsumerShard *slot = &d->consumer->shared->shard[shard];
+	int32 holder = slot->holder;
+
+	*after_seq = slot->position;
+	if (d->closed[shard])
+		return false;
+	if (holder >= 0)
+	{
+		Claim *claim = holder == NB_MY_PROCNO ? claim_find(d->id, shard) : NULL;
+
+		if (claim)
+			*after_seq = claim->now.scanned_to;
+		return claim != NULL;
+	}
+	return slot->request == REQUEST_NONE;
+}
+
 /* Could a shard be had, and has it something? */
 static bool
 something_to_do(const Delivery *d)
 {
-	const ConsumerShared *shared = d->consumer->shared;
-	uint32 others = pg_atomic_read_u32((pg_atomic_uint32 *) &shared->exclusive);
+	uint64 after_seq;
 
-	if (pg_atomic_read_u32((pg_atomic_uint32 *) &shared->paused) ||
-		(others != 0 && others != NB_MY_PROCNO + 1))
-		return false;
-	for (int i = 0; i < shared->shards; i++)
-	{
-		const volatile ConsumerShard *slot = &shared->shard[i];
-		uint64 after_seq = slot->position;
-
-		if (d->closed[i])
-			continue;
-		if (slot->holder >= 0)
-		{
-			Claim *claim = slot->holder == NB_MY_PROCNO ? claim_find(d->id, i) : NULL;
-
-			if (!claim)
-				continue;
-			after_seq = claim->now.scanned_to;
-		}
-		else if (slot->request != REQUEST_NONE)
-			continue;
-		if (has_more(d, i, after_seq))
+	for (int i = 0; i < d->consumer->shared->shards && may_claim(d); i++)
+		if (is_open(d, i, &after_seq) && has_more(d, i, after_seq))
 			return true;
-	}
 	return false;
 }
 
-/* Microseconds until a retry is due. */
+/*
+ * Microseconds until a retry is due that we could have.  Those of other shards may be due
+ * for long: whoever frees one wakes us.
+ */
 static int64
-until_due(const ConsumerShared *shared)
+until_due(const Delivery *d)
 {
 	int64 due = CONSUMER_NEVER;
 	int64 now = nb_now_us();
+	uint64 after_seq;
 
-	for (int i = 0; i < shared->shards; i++)
-		due = Min(due, *(volatile const int64 *) &shared->shard[i].next_due);
+	for (int i = 0; i < d->consumer->shared->shards && may_claim(d); i++)
+		if (is_open(d, i, &after_seq))
+			due = Min(due, *(volatile const int64 *) &d->consumer->shared->shard[i].next_due);
 	return due == CONSUMER_NEVER ? PG_INT64_MAX : Max(due - now, 0);
 }
 
@@ -470,7 +486,7 @@ wait_for_more(Delivery *d, int64 deadline)
 		ready = is_gone(d) || (left > 0 && live && something_to_do(d));
 		if (ready || left <= 0)
 			break;
-		sleep = Min(left, until_due(shared));
+		sleep = Min(left, until_due(d));
 		if (!live)
 			sleep = Min(sleep, COLD_POLL_MS * INT64CONST(1000));
 		if (!waiting_at)
