@@ -120,6 +120,7 @@ netbus_ack(PG_FUNCTION_ARGS)
 		if (claim->consumer.id != consumer->id || !(every || claim->shard == shard))
 			continue;
 		found = true;
+		claim_settle(claim);
 		if (to_seq != PG_UINT64_MAX && to_seq > claim->now.delivered_to &&
 			!claim_verdict(claim, to_seq))
 			not_received(log, shard, to_seq);
@@ -221,6 +222,8 @@ netbus_nack(PG_FUNCTION_ARGS)
 	shard = PG_GETARG_INT32(2);
 	seq = PG_GETARG_INT64(3);
 	claim = claim_find(consumer->id, shard);
+	if (claim)
+		claim_settle(claim);
 	former = claim && seq > 0 ? claim_verdict(claim, seq) : NULL;
 	if (!claim || seq <= 0 || !(former || claim_has_event(claim, seq)) ||
 		(former && former->kind == VERDICT_GONE))

@@ -84,22 +84,31 @@ keeps_events(const NbLog *log, ConsumerShared *shared)
 	return !nb_log_durable(log) && pg_atomic_read_u64(&shared->hold) != 0;
 }
 
+/* Does somebody else want all shards? */
+static inline bool
+others_excluded(ConsumerShared *shared)
+{
+	uint32 who = pg_atomic_read_u32(&shared->exclusive);
+
+	return who != 0 && who != NB_MY_PROCNO + 1;
+}
+
 Claim *
 claim_take(const Consumer *consumer, NbLog *log, int shard)
 {
 	ConsumerShared *shared = consumer->shared;
 	ConsumerShard *slot = &shared->shard[shard];
-	uint32 others = pg_atomic_read_u32(&shared->exclusive);
 	Claim *claim;
 	bool free;
 
 	claim_check_may();
-	if ((others != 0 && others != NB_MY_PROCNO + 1) || slot->holder >= 0)
+	if (others_excluded(shared) || slot->holder >= 0)
 		return NULL;
 	database = consumer_database();
 	claim = MemoryContextAllocZero(TopTransactionContext, sizeof(Claim));
+	/* Who wants all shards looks at the holders, under the lock, after he has said so. */
 	SpinLockAcquire(&slot->lock);
-	free = slot->holder < 0 && slot->request == REQUEST_NONE &&
+	free = slot->holder < 0 && slot->request == REQUEST_NONE && !others_excluded(shared) &&
 		   pg_atomic_read_u64(&shared->id) == consumer->id &&
 		   pg_atomic_read_u32(&shared->dropped) == 0;
 	if (free)
@@ -363,7 +372,10 @@ claim_precommit(void)
 {
 	ended = true;
 	for (Claim *claim = claims; claim; claim = claim->next)
+	{
+		claim_settle(claim);
 		claim_insert_rows(claim);
+	}
 }
 
 void
@@ -463,6 +475,30 @@ end_request(ConsumerShard *slot, ConsumerRequestState *state, bool give_up)
 	return over;
 }
 
+static void
+worker_is_late(const Claim *claim)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("could not record that events of log \"%s\" are delivered again",
+					claim->log->name),
+			 errdetail("The worker of this database did not do it within %d ms, the value of "
+					   "netbus.wait_timeout.",
+					   nb_wait_timeout),
+			 errhint("The view netbus.stat_worker tells its state and last error.")));
+}
+
+static void
+wait_for_worker(int64 deadline)
+{
+	int64 left = Max(deadline - nb_now_us(), 0);
+
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 Min((left + 999) / 1000, LOOK_MS), PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}
+
 bool
 claim_request(Claim *claim, ConsumerRequest request, uint64 seq, ConsumerFailure failure)
 {
@@ -481,25 +517,43 @@ claim_request(Claim *claim, ConsumerRequest request, uint64 seq, ConsumerFailure
 
 	while (!end_request(slot, &state, false))
 	{
-		int64 left = deadline - nb_now_us();
-
-		if (left <= 0)
+		if (nb_now_us() >= deadline)
 		{
 			(void) end_request(slot, &state, true);
-			ereport(
-				ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("could not record that events of log \"%s\" are delivered again",
-						claim->log->name),
-				 errdetail("The worker of this database did not do it within %d ms, the value of "
-						   "netbus.wait_timeout.",
-						   nb_wait_timeout),
-				 errhint("The view netbus.stat_worker tells its state and last error.")));
+			worker_is_late(claim);
 		}
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 Min((left + 999) / 1000, LOOK_MS), PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
+		wait_for_worker(deadline);
 	}
 	return state == REQUEST_DONE;
+}
+
+void
+claim_settle_slow(Claim *claim)
+{
+	int64 deadline = nb_now_us() + (int64) nb_wait_timeout * 1000;
+	ConsumerRequestState state;
+
+	while (!end_request(claim->slot, &state, true))
+	{
+		if (nb_now_us() >= deadline)
+			worker_is_late(claim);
+		wait_for_worker(deadline);
+	}
+	claim_moved(claim);
+}
+
+void
+claim_moved(Claim *claim)
+{
+	claim->base = claim->slot->position;
+	for (int i = 0; i <= claim->nmarks; i++)
+	{
+		ClaimProgress *p = i < claim->nmarks ? &claim->marks[i].before : &claim->now;
+
+		if (p->seek)
+			continue;
+		p->scanned_to = Max(p->scanned_to, claim->base);
+		p->delivered_to = Max(p->delivered_to, claim->base);
+		p->acked_to = Max(p->acked_to, claim->base);
+	}
 }

@@ -152,6 +152,23 @@ extern bool claim_request(Claim *claim, ConsumerRequest request, uint64 seq,
 						  ConsumerFailure failure);
 
 /*
+ * Before a claim is used again: a wait for the worker may have ended with an error that
+ * a savepoint has caught, and the worker still be at it.  Waits for it, at most
+ * netbus.wait_timeout.
+ */
+extern void claim_settle_slow(Claim *claim);
+
+static inline void
+claim_settle(Claim *claim)
+{
+	if (unlikely(claim->slot->request != REQUEST_NONE))
+		claim_settle_slow(claim);
+}
+
+/* The worker may have moved the position: nothing was delivered, at any savepoint. */
+extern void claim_moved(Claim *claim);
+
+/*
  * What a statement does to a consumer when it commits: pause, resume, drop, change
  * of hold.  May fail now, but not then.
  */

@@ -34,6 +34,9 @@ typedef struct PendingAction
 
 static PendingAction *actions = NULL; /* in the order of the statements */
 
+/* A creation was rolled back to a savepoint: the worker spares it as long as this transaction lasts. */
+static ConsumerDatabase *undone = NULL;
+
 /* Does a later action want the rings to keep events for the consumer? */
 static bool
 hold_pending(uint64 id)
@@ -62,8 +65,7 @@ apply_action(PendingAction *action, bool commit)
 	{
 		if (action->action == ACTION_CREATE)
 		{
-			pg_atomic_write_u32(&action->database->reap, 1);
-			nb_worker_wake(MyDatabaseId);
+			undone = action->database;
 			end_hold(action);
 		}
 		else if (action->action == ACTION_HOLD && pg_atomic_read_u64(&shared->hold) == 0 &&
@@ -155,6 +157,12 @@ claim_actions_end(bool commit)
 		apply_action(action, commit);
 		if (action->log)
 			nb_log_unpin(action->log);
+	}
+	if (undone)
+	{
+		pg_atomic_write_u32(&undone->reap, 1);
+		nb_worker_wake(MyDatabaseId);
+		undone = NULL;
 	}
 }
 

@@ -503,6 +503,12 @@ consumer_open(NbLog *log, const char *name)
 	if (!read.shared)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
 						errmsg("consumer \"%s\" of log \"%s\" was just dropped", name, log->name)));
+	/* Rows that are restored may be anything. */
+	if (read.shared->shards != log->options.shards)
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+						errmsg("consumer \"%s\" has positions in %d shards, and log \"%s\" has %d",
+							   name, read.shared->shards, log->name, log->options.shards),
+						errhint("Delete its row of netbus.catalog_consumer.")));
 	if (read.filter)
 	{
 		Jsonb *copy = MemoryContextAlloc(TopMemoryContext, VARSIZE(read.filter));

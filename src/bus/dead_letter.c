@@ -276,6 +276,7 @@ netbus_redrive(PG_FUNCTION_ARGS)
 		Reader reader;
 		ReaderEvent event;
 
+		claim_settle(claim);
 		claim_touch(claim);
 		reader_open(&reader, log, shard, claim->now.scanned_to);
 		while (reader_next(&reader, UINT32_MAX, &event))

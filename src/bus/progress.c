@@ -264,9 +264,8 @@ apply_row(ProgressShard *state, const Datum *values, const bool *nulls, int tabl
 }
 
 static void
-read_table(int which, HTAB *consumers, Snapshot snapshot)
+read_table(Relation rel, int which, HTAB *consumers, Snapshot snapshot)
 {
-	Relation rel = table_open(table_oid(which), AccessShareLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
 
@@ -288,7 +287,6 @@ read_table(int which, HTAB *consumers, Snapshot snapshot)
 	}
 	table_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
-	table_close(rel, AccessShareLock);
 }
 
 static inline bool
@@ -342,11 +340,21 @@ read_tables(HTAB *present, int first)
 	consumer_catalog_scan(add_consumer, &args);
 	if (hash_get_num_entries(args.consumers) > 0)
 	{
-		Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+		Relation rels[2];
+		Snapshot snapshot;
 
-		read_table(first, args.consumers, snapshot);
-		read_table(1 - first, args.consumers, snapshot);
+		/*
+		 * The snapshot comes after the locks: an older one does not see the copies of
+		 * what is truncated before we have the lock.
+		 */
+		for (int i = 0; i < 2; i++)
+			rels[i] = table_open(table_oid(i), AccessShareLock);
+		snapshot = RegisterSnapshot(GetLatestSnapshot());
+		read_table(rels[first], first, args.consumers, snapshot);
+		read_table(rels[1 - first], 1 - first, args.consumers, snapshot);
 		UnregisterSnapshot(snapshot);
+		for (int i = 0; i < 2; i++)
+			table_close(rels[i], AccessShareLock);
 	}
 	return args.consumers;
 }

@@ -154,8 +154,7 @@ set_aside(Delivery *d, uint64 seq)
 						  errhint("The view netbus.stat_worker tells why.")));
 		return false;
 	}
-	claim->base = claim->slot->position;
-	claim->now.scanned_to = claim->now.delivered_to = claim->now.acked_to = claim->base;
+	claim_moved(claim);
 	return true;
 }
 
@@ -348,9 +347,13 @@ choose(Delivery *d)
 	if (pg_atomic_read_u32(&shared->paused))
 		return false;
 	for (Claim *claim = claim_first(); claim; claim = claim->next)
-		if (claim->consumer.id == d->id && !d->closed[claim->shard] &&
-			has_more(d, claim->shard, claim->now.scanned_to) && choose_from(d, claim))
+	{
+		if (claim->consumer.id != d->id || d->closed[claim->shard])
+			continue;
+		claim_settle(claim);
+		if (has_more(d, claim->shard, claim->now.scanned_to) && choose_from(d, claim))
 			return true;
+	}
 
 	first = pg_atomic_fetch_add_u32(&shared->next_shard, 1);
 	for (int i = 0; i < shared->shards; i++)
