@@ -478,14 +478,14 @@ end_request(ConsumerShard *slot, ConsumerRequestState *state, bool give_up)
 static void
 worker_is_late(const Claim *claim)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("could not record that events of log \"%s\" are delivered again",
-					claim->log->name),
-			 errdetail("The worker of this database did not do it within %d ms, the value of "
-					   "netbus.wait_timeout.",
-					   nb_wait_timeout),
-			 errhint("The view netbus.stat_worker tells its state and last error.")));
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		 errmsg("could not record that events of log \"%s\" are delivered again", claim->log->name),
+		 errdetail("The worker of this database did not do it within %d ms, the value of "
+				   "netbus.wait_timeout.",
+				   nb_wait_timeout),
+		 errhint("The view netbus.stat_worker tells its state and last error.")));
 }
 
 static void

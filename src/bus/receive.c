@@ -410,8 +410,7 @@ may_claim(const Delivery *d)
 	ConsumerShared *shared = d->consumer->shared;
 	uint32 others = pg_atomic_read_u32(&shared->exclusive);
 
-	return pg_atomic_read_u32(&shared->paused) == 0 &&
-		   (others == 0 || others == NB_MY_PROCNO + 1);
+	return pg_atomic_read_u32(&shared->paused) == 0 && (others == 0 || others == NB_MY_PROCNO + 1);
 }
 
 /* Could we have that one, or have we?  Sets from where on. */

@@ -367,6 +367,40 @@ SKIP:
 	worker_runs($node, 'app');
 	consume_through('mine', 'miners', 100);
 	all_is_well('... ');
+
+	# A wait for the worker that a savepoint ends: he is still at it, and has the shard.
+	$node->safe_psql('app', <<~'SQL');
+		SELECT send('mine', 1);
+		BEGIN;
+		SELECT netbus.nack('mine', 'miners', shard, seq, delay => '1 s') FROM netbus.receive('mine', 'miners');
+		SELECT netbus.ack('mine', 'miners');
+		COMMIT;
+		SELECT send('mine', 1);
+		SQL
+	my $session = $node->background_psql('app', on_error_stop => 0);
+	is($session->query("BEGIN; SELECT count(*) FROM netbus.receive('mine', 'miners')"), 1, 'one event, and another that is not due');
+	worker_point('record:wait');
+	$session->query("SELECT pg_sleep(1); SAVEPOINT s; SET LOCAL statement_timeout = '300ms'; SELECT netbus.receive('mine', 'miners')");
+	like($session->{stderr}, qr/statement timeout/, 'the other one has to be recorded: cancelled');
+	$session->{stderr} = '';
+	$session->query("ROLLBACK TO s; SET LOCAL netbus.wait_timeout = '300ms'");
+	$waiter = background_sql($node, 'app', "SELECT take('mine', 'miners', 666, 5, '40 s')");
+	my $waiting = "SELECT pid FROM pg_stat_activity WHERE query LIKE '%''40 s''%' AND wait_event = 'Extension' AND pid <> pg_backend_pid()";
+	$node->poll_query_until('app', "SELECT EXISTS ($waiting) AND (SELECT max(waiting) = 1 FROM netbus.stat_consumer WHERE log = 'mine')") or die 'nobody waits';
+	my $ticks = sprintf 'SELECT t[14]::int + t[15]::int FROM string_to_array(pg_read_file(\'/proc/%d/stat\'), \' \') t', $node->safe_psql('app', "SELECT pid FROM pg_stat_activity WHERE query LIKE '%''40 s''%' AND pid <> pg_backend_pid()");
+	my $before = $node->safe_psql('app', $ticks);
+	$session->query("SELECT netbus.ack('mine', 'miners')");
+	like($session->{stderr}, qr/could not record/, '... nothing can be acknowledged');
+	$node->safe_psql('app', 'SELECT pg_sleep(1)');
+	cmp_ok($node->safe_psql('app', $ticks) - $before, '<', 20, '... who waits for what is due meanwhile sleeps');
+	$session->query('ROLLBACK');
+	$session->quit;
+	my $since = time;
+	worker_point('');
+	ok(await_sql($waiter), 'the worker is done');
+	cmp_ok(time - $since, '<', 20, '... and wakes who waits for the shard');
+	consume_through('mine', 'miners', 100);
+	is($node->safe_psql('app', "SELECT problems('mine', 'miners')"), '', '... every event is done once');
 }
 
 $node->stop;

@@ -198,6 +198,25 @@ SKIP:
 	complete($node, 'app', 'line', 'busy', '... also by who was busy');
 }
 
+# Who reads the positions while rows move to the other table sees them in one or the other.
+$is = $node->safe_psql('app', $where);
+$node->restart;
+worker_runs($node, 'app');
+$session = $node->background_psql('app');
+$session->query_safe('BEGIN; LOCK TABLE netbus.catalog_progress_0, netbus.catalog_progress_1');
+my $reader = background_sql($node, 'app', "CREATE TABLE seen AS $where");
+$node->poll_query_until('app', "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE 'CREATE TABLE seen%' AND wait_event_type = 'Lock')") or die 'nobody waits';
+$session->query_safe(<<~'SQL');
+	CREATE TEMPORARY TABLE moved AS SELECT * FROM netbus.catalog_progress_0 UNION ALL SELECT * FROM netbus.catalog_progress_1;
+	TRUNCATE netbus.catalog_progress_0, netbus.catalog_progress_1;
+	INSERT INTO netbus.catalog_progress_0 SELECT * FROM moved;
+	COMMIT;
+	SQL
+$session->quit;
+ok(await_sql($reader), 'positions are read while rows are moved');
+is($node->safe_psql('app', 'SELECT * FROM seen ORDER BY 1, 2, 4'), $is, '... and are what they were');
+$node->safe_psql('app', 'DROP TABLE seen');
+
 # --- Dumps -----------------------------------------------------------------------------------
 
 my $options = "SELECT log, consumer, owner, paused, filter, max_deliveries, dead_letter_log::text, hold FROM netbus.catalog_consumer ORDER BY 1::text, 2";
