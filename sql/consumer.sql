@@ -1283,6 +1283,17 @@ BEGIN
 	RAISE WARNING 'never: %', condition;
 END $$;
 CREATE FUNCTION retained(log text) RETURNS bigint LANGUAGE sql AS $$ SELECT sum(retained)::bigint FROM netbus.stat_log s WHERE s.log = $1 $$;
+-- A consumer that was created and rolled back, to a savepoint, holds nothing.
+SELECT netbus.create_log('rs', retention_events => 30, ring_size => '64kB');
+BEGIN;
+SAVEPOINT s;
+SELECT netbus.create_consumer('rs', 'c', 'earliest', hold => 'unlimited');
+ROLLBACK TO s;
+SELECT pg_sleep(0.3);
+COMMIT;
+CALL publish_slowly('rs', 1, 200);
+CALL eventually($$ retained('rs') < 200 $$);
+SELECT netbus.drop_log('rs');
 SELECT netbus.create_log('r', retention_events => 30, ring_size => '64kB');
 SELECT netbus.create_consumer('r', 'unlimited', 'earliest', hold => 'unlimited'), netbus.create_consumer('r', 'some', 'earliest', hold => '100kB'), netbus.create_consumer('r', 'none', 'earliest');
 CALL publish_slowly('r', 1, 200);
@@ -1421,6 +1432,18 @@ SELECT * FROM account WHERE log = 'p';
 SELECT netbus.drop_log('p');
 DROP OWNED BY regress_netbus_nobody, regress_netbus_reader, regress_netbus_team, regress_netbus_member, regress_netbus_admin;
 DROP ROLE regress_netbus_nobody, regress_netbus_reader, regress_netbus_team, regress_netbus_member, regress_netbus_admin;
+
+-- A row that was restored may be anything: one of other shards than the log has is refused.
+SELECT netbus.create_log('odd', shards => 2);
+SELECT netbus.create_consumer('odd', 'good', 'earliest');
+INSERT INTO netbus.catalog_consumer (log, consumer, id, owner, starts, paused)
+	SELECT log, name, id + n, owner, v.starts, false FROM netbus.catalog_consumer, (VALUES ('few', 1, '{0}'::bigint[]), ('many', 2, '{0,0,0}')) v (name, n, starts) WHERE consumer = 'good';
+SELECT netbus.receive('odd', 'few');
+SELECT netbus.receive('odd', 'many');
+SELECT netbus.seek('odd', 'few', 'latest');
+SELECT consumer, shard, position_seq FROM netbus.stat_consumer WHERE log = 'odd' ORDER BY 1, 2;
+DELETE FROM netbus.catalog_consumer WHERE consumer IN ('few', 'many');
+SELECT netbus.drop_log('odd');
 
 SELECT netbus.drop_log(log) FROM netbus.logs ORDER BY log;
 SELECT count(*) FROM netbus.catalog_consumer;
