@@ -72,7 +72,7 @@ COMMENT ON TABLE netbus.catalog_consumer IS 'Every consumer with its options; wh
 SELECT pg_catalog.pg_extension_config_dump('netbus.catalog_consumer', '');
 
 -- Two tables that are filled in rotation; the row of the highest generation counts.
-CREATE TABLE netbus.catalog_progress_0 (
+CREATE TABLE netbus.catalog_ack_0 (
 	consumer bigint NOT NULL,
 	shard integer NOT NULL,
 	generation bigint NOT NULL,
@@ -85,12 +85,12 @@ CREATE TABLE netbus.catalog_progress_0 (
 	retry_due timestamptz,
 	reason varchar(96)
 ) WITH (autovacuum_enabled = off);
-CREATE TABLE netbus.catalog_progress_1 (LIKE netbus.catalog_progress_0) WITH (autovacuum_enabled = off);
-COMMENT ON TABLE netbus.catalog_progress_0 IS 'Where consumers are, and what is to be delivered to them again';
-COMMENT ON TABLE netbus.catalog_progress_1 IS 'Where consumers are, and what is to be delivered to them again';
-SELECT pg_catalog.pg_extension_config_dump('netbus.catalog_progress_0', '');
-SELECT pg_catalog.pg_extension_config_dump('netbus.catalog_progress_1', '');
-REVOKE ALL ON netbus.catalog_consumer, netbus.catalog_progress_0, netbus.catalog_progress_1 FROM PUBLIC;
+CREATE TABLE netbus.catalog_ack_1 (LIKE netbus.catalog_ack_0) WITH (autovacuum_enabled = off);
+COMMENT ON TABLE netbus.catalog_ack_0 IS 'Where consumers are, and what is to be delivered to them again';
+COMMENT ON TABLE netbus.catalog_ack_1 IS 'Where consumers are, and what is to be delivered to them again';
+SELECT pg_catalog.pg_extension_config_dump('netbus.catalog_ack_0', '');
+SELECT pg_catalog.pg_extension_config_dump('netbus.catalog_ack_1', '');
+REVOKE ALL ON netbus.catalog_consumer, netbus.catalog_ack_0, netbus.catalog_ack_1 FROM PUBLIC;
 
 CREATE FUNCTION netbus.create_consumer(log text, consumer text, start_at text DEFAULT 'latest', filter jsonb DEFAULT NULL,
 	max_deliveries integer DEFAULT NULL, dead_letter_log text DEFAULT NULL, hold text DEFAULT NULL,

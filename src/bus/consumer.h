@@ -224,7 +224,7 @@ extern void consumer_wake_all(ConsumerShared *shared);
 
 /* ---------------------------------------------------------------- progress.c */
 
-/* A row of netbus.catalog_progress_0 or _1: what is true of a shard from a generation on. */
+/* A row of netbus.catalog_ack_0 or _1: what is true of a shard from a generation on. */
 typedef struct ProgressRow
 {
 	uint64 id; /* of the consumer */

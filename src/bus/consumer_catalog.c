@@ -72,7 +72,7 @@ begin_scan(Relation rel, Oid relid, const char *name, ScanKeyData *keys)
 bool
 consumer_catalog_lock(void)
 {
-	static const char *const tables[] = {TABLE, "catalog_progress_0", "catalog_progress_1"};
+	static const char *const tables[] = {TABLE, "catalog_ack_0", "catalog_ack_1"};
 
 	for (int i = 0; i < lengthof(tables); i++)
 	{

@@ -3,7 +3,7 @@
  * progress.c
  *		Rows that make the positions of consumers durable.
  *
- * Nothing is updated: each row of netbus.catalog_progress_0 or _1 says what is true of
+ * Nothing is updated: each row of netbus.catalog_ack_0 or _1 says what is true of
  * a shard of a consumer from a generation on, and the row with the highest one
  * counts.  There are two kinds: about the position and what fails behind it, and about
  * one event that is to come again.  Generations grow by one with every transaction that
@@ -21,6 +21,9 @@
  * right after the copy, the former table would look empty and the current one not
  * have the copies yet.  TRUNCATE and not DELETE, so that it works with any old snapshot
  * around, and nothing is left for VACUUM.
+ *
+ * Their name has a second purpose: pg_restore fills tables in the order of names, so that
+ * the rows are there when a consumer is.
  *
  * Locks: who inserts has RowExclusiveLock on the table and looks at "current" once
  * more when he has it.  The copy takes ShareRowExclusiveLock, so that no insertion is
@@ -58,7 +61,7 @@
 #define ROWS_PER_PAGE   100
 #define ROTATE_RETRY_MS 1000
 
-static const char *const tables[] = {"catalog_progress_0", "catalog_progress_1"};
+static const char *const tables[] = {"catalog_ack_0", "catalog_ack_1"};
 
 /* Their columns */
 enum

@@ -123,8 +123,8 @@ SKIP:
 {
 	skip 'needs a build with NETBUS_DEBUG', 1 if !$debug;
 
-	my $sizes = "SELECT greatest(pg_relation_size('netbus.catalog_progress_0'), pg_relation_size('netbus.catalog_progress_1')) / 8192";
-	my $files = "SELECT string_agg(pg_relation_filenode(oid)::text, ',' ORDER BY relname) FROM pg_class WHERE relname ~ '^catalog_progress_.\$'";
+	my $sizes = "SELECT greatest(pg_relation_size('netbus.catalog_ack_0'), pg_relation_size('netbus.catalog_ack_1')) / 8192";
+	my $files = "SELECT string_agg(pg_relation_filenode(oid)::text, ',' ORDER BY relname) FROM pg_class WHERE relname ~ '^catalog_ack_.\$'";
 
 	unsettle();
 	for my $round (1 .. 8)
@@ -183,7 +183,7 @@ SKIP:
 	$session->query_safe('COMMIT');
 
 	# pg_dump at work has both tables: they grow, and are emptied when it is through.
-	$session->query_safe('BEGIN; LOCK TABLE netbus.catalog_progress_0, netbus.catalog_progress_1 IN ACCESS SHARE MODE');
+	$session->query_safe('BEGIN; LOCK TABLE netbus.catalog_ack_0, netbus.catalog_ack_1 IN ACCESS SHARE MODE');
 	$before = $node->safe_psql('app', $files);
 	keep_busy($node, 'app', 1500);
 	is($node->safe_psql('app', $files), $before, 'with pg_dump at work they are not');
@@ -203,13 +203,13 @@ $is = $node->safe_psql('app', $where);
 $node->restart;
 worker_runs($node, 'app');
 $session = $node->background_psql('app');
-$session->query_safe('BEGIN; LOCK TABLE netbus.catalog_progress_0, netbus.catalog_progress_1');
+$session->query_safe('BEGIN; LOCK TABLE netbus.catalog_ack_0, netbus.catalog_ack_1');
 my $reader = background_sql($node, 'app', "CREATE TABLE seen AS $where");
 $node->poll_query_until('app', "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE 'CREATE TABLE seen%' AND wait_event_type = 'Lock')") or die 'nobody waits';
 $session->query_safe(<<~'SQL');
-	CREATE TEMPORARY TABLE moved AS SELECT * FROM netbus.catalog_progress_0 UNION ALL SELECT * FROM netbus.catalog_progress_1;
-	TRUNCATE netbus.catalog_progress_0, netbus.catalog_progress_1;
-	INSERT INTO netbus.catalog_progress_0 SELECT * FROM moved;
+	CREATE TEMPORARY TABLE moved AS SELECT * FROM netbus.catalog_ack_0 UNION ALL SELECT * FROM netbus.catalog_ack_1;
+	TRUNCATE netbus.catalog_ack_0, netbus.catalog_ack_1;
+	INSERT INTO netbus.catalog_ack_0 SELECT * FROM moved;
 	COMMIT;
 	SQL
 $session->quit;
@@ -252,7 +252,7 @@ sub goes_on
 }
 
 # One consumer that only the second table knows, as it was filled last.
-my $still = "(SELECT max(generation) FROM netbus.catalog_progress_%d WHERE consumer = id)";
+my $still = "(SELECT max(generation) FROM netbus.catalog_ack_%d WHERE consumer = id)";
 for (1 .. 20)
 {
 	take($node, 'app', 'line', 'still', 1);
