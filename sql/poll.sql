@@ -249,6 +249,38 @@ SELECT * FROM netbus.poll('docs', wait => '10 ms');
 SELECT * FROM netbus.poll('docs', ordering => 'ts', wait => '10 ms');
 SELECT shard, has_more FROM netbus.poll('docs', 'latest', wait => '10 ms');
 SELECT * FROM netbus.poll('docs', max_events => 0, wait => '1 hour');
+-- Pages that are read in turns, one of them larger than what the process keeps.
+SELECT netbus.create_log('wide', durability => 'memory', shards => 2, ring_size => '8MB');
+SELECT count(netbus.publish('wide', jsonb_build_object('n', i, 't', repeat(md5(i::text), 8)), key => i::text))
+    FROM generate_series(1, 6000) i;
+DO $$
+DECLARE
+    a CURSOR (k int) FOR SELECT (e).payload p FROM (SELECT netbus.poll('wide', max_events => k) e) s;
+    b CURSOR FOR SELECT (e).payload p FROM (SELECT netbus.poll('wide', max_events => 6000, ordering => 'ts') e) s;
+    x jsonb;
+    y jsonb;
+    good int := 0;
+BEGIN
+    OPEN b;
+    FOR page IN 1..3 LOOP
+        OPEN a(page * 400);
+        FOR i IN 1..page * 400 LOOP
+            FETCH a INTO x;
+            FETCH b INTO y;
+            good := good + (x->>'t' = repeat(md5(x->>'n'), 8))::int + (y->>'t' = repeat(md5(y->>'n'), 8))::int;
+        END LOOP;
+        CLOSE a;
+        BEGIN
+            OPEN a(1000);
+            FETCH a INTO x;
+            PERFORM 1 / 0;
+        EXCEPTION WHEN division_by_zero THEN NULL;
+        END;
+    END LOOP;
+    RAISE NOTICE '% good events', good;
+END$$;
+SELECT netbus.drop_log('wide');
+
 -- Rights.
 CREATE ROLE regress_netbus_poll;
 SET ROLE regress_netbus_poll;

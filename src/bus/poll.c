@@ -41,9 +41,7 @@
 #include "utils/memutils.h"
 
 #define MAX_PAGE_BYTES (64 * 1024 * 1024) /* of events, but for the last one */
-#define MIN_BLOCK      (8 * 1024)
-#define MAX_BLOCK      (1024 * 1024)
-#define MERGE_AHEAD    16 /* events copied beyond a shard's share */
+#define MERGE_AHEAD    16                 /* events copied beyond a shard's share */
 
 PG_FUNCTION_INFO_V1(netbus_poll);
 PG_FUNCTION_INFO_V1(netbus_poll_raw);
@@ -86,10 +84,8 @@ typedef struct Poll
 	PageEvent *page;    /* the next one to hand out */
 	PageEvent **append; /* with ordering "ts" */
 	Size page_bytes;
-	char *block; /* of page memory */
-	Size block_left;
-	Size block_size;
-	bool bare; /* a row without event is due */
+	Scratch *scratch; /* of the page, and of readers */
+	bool bare;        /* a row without event is due */
 } Poll;
 
 static inline bool
@@ -98,35 +94,13 @@ page_full(const Poll *poll)
 	return poll->left == 0 || poll->page_bytes >= MAX_PAGE_BYTES;
 }
 
-static char *
-page_alloc(Poll *poll, Size size)
-{
-	char *result;
-
-	size = MAXALIGN(size);
-	if (size > poll->block_left)
-	{
-		if (size >= MAX_BLOCK / 4)
-			return palloc(size);
-		poll->block_size = Min(MAX_BLOCK, Max(MIN_BLOCK, poll->block_size * 2));
-		while (poll->block_size < size)
-			poll->block_size *= 2;
-		poll->block = palloc(poll->block_size);
-		poll->block_left = poll->block_size;
-	}
-	result = poll->block;
-	poll->block += size;
-	poll->block_left -= size;
-	return result;
-}
-
 /* Copy an event to the end of a list of the page. */
 static void
 page_append(Poll *poll, int shard, const ReaderEvent *event, PageEvent ***append)
 {
 	const FrameEvent *e = &event->event;
 	Size size = sizeof(PageEvent) + e->key_len + e->payload_len;
-	PageEvent *copy = (PageEvent *) page_alloc(poll, size);
+	PageEvent *copy = scratch_alloc(poll->scratch, size);
 	char *bytes = (char *) (copy + 1);
 
 	copy->next = NULL;
@@ -472,6 +446,7 @@ begin_poll(FunctionCallInfo fcinfo, bool raw)
 		PollShard *shard = palloc0_array(PollShard, poll->nshards);
 
 		poll->shards = shard;
+		poll->scratch = scratch_open();
 		for (int i = 0; i < log->options.shards; i++)
 		{
 			if (!wanted[i])
@@ -479,6 +454,7 @@ begin_poll(FunctionCallInfo fcinfo, bool raw)
 			shard->start_seq = poll->cursor.seqs[i];
 			shard->append = &shard->first;
 			reader_open(&shard->reader, log, i, shard->start_seq);
+			shard->reader.scratch = poll->scratch;
 			shard->reader.filter = filter;
 			shard->reader.from_oldest = !poll->cursor.known[i];
 			shard++;

@@ -43,6 +43,7 @@
 #define INITIAL_BODIES  (8 * 1024)
 #define INITIAL_OFFSETS 64
 #define MAX_CHUNK       1024
+#define MAX_COPY        (64 * 1024) /* bytes at a time, or one event: stays in the cache */
 #define COLD_POLL_MS    50
 
 void
@@ -55,6 +56,20 @@ reader_open(Reader *reader, NbLog *log, int shard, uint64 after_seq)
 	reader->context = CurrentMemoryContext;
 	reader->after_seq = after_seq;
 	nb_log_pin(log);
+}
+
+static inline void *
+allocate(Reader *reader, Size size)
+{
+	return reader->scratch ? scratch_alloc(reader->scratch, size)
+						   : MemoryContextAllocHuge(reader->context, size);
+}
+
+static inline void
+release(Reader *reader, void *buffer)
+{
+	if (buffer && !reader->scratch)
+		pfree(buffer);
 }
 
 void
@@ -74,10 +89,8 @@ reader_close(Reader *reader)
 	reader->scan = NULL;
 	nb_log_unpin(reader->log);
 	reader->log = NULL;
-	if (reader->copied_offsets)
-		pfree(reader->copied_offsets);
-	if (reader->copied_bodies)
-		pfree(reader->copied_bodies);
+	release(reader, reader->copied_offsets);
+	release(reader, reader->copied_bodies);
 }
 
 static void
@@ -100,18 +113,16 @@ reserve(Reader *reader, uint32 events, Size bytes)
 	{
 		uint32 room = pg_nextpower2_32(Max(INITIAL_OFFSETS, events));
 
-		if (reader->copied_offsets)
-			pfree(reader->copied_offsets);
-		reader->copied_offsets = MemoryContextAllocHuge(reader->context, room * sizeof(uint32));
+		release(reader, reader->copied_offsets);
+		reader->copied_offsets = allocate(reader, room * sizeof(uint32));
 		reader->max_offsets = room;
 	}
 	if (bytes > reader->max_bodies || !reader->copied_bodies)
 	{
 		Size room = pg_nextpower2_size_t(Max(INITIAL_BODIES, bytes));
 
-		if (reader->copied_bodies)
-			pfree(reader->copied_bodies);
-		reader->copied_bodies = MemoryContextAllocHuge(reader->context, room);
+		release(reader, reader->copied_bodies);
+		reader->copied_bodies = allocate(reader, room);
 		reader->max_bodies = room;
 	}
 }
@@ -130,6 +141,7 @@ copy_events(Reader *reader, uint64 want)
 
 	if (reader->after_seq >= header->base_seq)
 		from = reader->after_seq + 1 - header->base_seq;
+	want = Min(want, Max(1, MAX_COPY / (header->body_bytes / to + 1)));
 	if (to - from > want)
 		to = from + want;
 

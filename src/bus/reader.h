@@ -10,6 +10,7 @@
 
 #include "bus/bus.h"
 #include "bus/filter.h"
+#include "bus/scratch.h"
 #include "redex/store.h"
 
 /*
@@ -23,7 +24,8 @@ typedef struct Reader
 	NbLog *log;
 	Ring *ring;
 	int shard;
-	MemoryContext context; /* of the buffers */
+	MemoryContext context; /* of the buffers, unless they are in */
+	Scratch *scratch;      /* this; NULL: they are not */
 	uint64 after_seq;      /* last seq passed */
 	uint64 pos;            /* where the next frame is, if positioned */
 	bool positioned;
