@@ -75,6 +75,9 @@ override with_llvm := no
 WERROR ?= -Werror
 PG_CPPFLAGS := -I$(CURDIR)/src -I$(CURDIR)/include
 PG_CFLAGS := -Wall -Wextra $(WERROR) -Wno-unused-parameter -Wno-sign-compare
+# Functions of the library call each other directly, whoever else has one of that name.
+PG_CFLAGS += -fno-semantic-interposition
+PG_LDFLAGS := -Wl,-Bsymbolic-functions
 ifdef NETBUS_DEBUG
 # Assertions of netbus itself; the server need not be built with them.
 PG_CPPFLAGS += -DNETBUS_DEBUG -DUSE_ASSERT_CHECKING
