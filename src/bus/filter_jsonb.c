@@ -164,7 +164,7 @@ find_key(const Container *object, const char *key, uint32 key_len, Piece *piece)
 			{
 				if (end - offset > key_len)
 					return false;
-				if (memcmp(object->data + offset, key, key_len) == 0)
+				if (json_bytes_equal(object->data + offset, key, key_len))
 					break;
 			}
 			offset = end;
@@ -321,7 +321,8 @@ compare_scalar(const FilterProgram *program, const Piece *piece, const FilterVal
 static inline bool
 text_equal(const FilterProgram *program, const Piece *piece, FilterText text)
 {
-	return piece->len == text.len && memcmp(piece->at, program->bytes + text.at, text.len) == 0;
+	return piece->len == text.len &&
+		   json_bytes_equal(piece->at, program->bytes + text.at, text.len);
 }
 
 /* Recurses no deeper than the operand is. */

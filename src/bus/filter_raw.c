@@ -51,7 +51,7 @@ text_bytes(const FilterProgram *program, FilterText text)
 	return program->bytes + text.at;
 }
 
-static bool
+static inline bool
 string_equal(const FilterProgram *program, const RawValue *value, FilterText text)
 {
 	size_t len = value->end - value->start;
@@ -59,7 +59,7 @@ string_equal(const FilterProgram *program, const RawValue *value, FilterText tex
 	if (value->escaped)
 		return json_string_compare(value->start, value->end, text_bytes(program, text), text.len,
 								   false) == 0;
-	return len == text.len && memcmp(value->start, text_bytes(program, text), len) == 0;
+	return len == text.len && json_bytes_equal(value->start, text_bytes(program, text), len);
 }
 
 /* An integer of at most 18 digits, as most numbers are. */

@@ -20,6 +20,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #define JSON_MAX_DEPTH 6400 /* containers in one another; deeper is not JSON */
 
@@ -55,6 +56,43 @@ json_skip_space(const char *p, const char *end)
 		   (*p == ' ' || *p == '\n' || *p == '\t' || *p == '\r'))
 		p++;
 	return p;
+}
+
+/* Keys and most values are short, and calling memcmp() would be most of the work. */
+static inline bool
+json_bytes_equal(const char *a, const char *b, size_t len)
+{
+	uint64_t x[2];
+	uint64_t y[2];
+
+	if (len > 16)
+		return memcmp(a, b, len) == 0;
+	if (len >= 8)
+	{
+		/* the last eight may be some of the first */
+		memcpy(&x[0], a, 8);
+		memcpy(&y[0], b, 8);
+		memcpy(&x[1], a + len - 8, 8);
+		memcpy(&y[1], b + len - 8, 8);
+		return ((x[0] ^ y[0]) | (x[1] ^ y[1])) == 0;
+	}
+	if (len >= 4)
+	{
+		uint32_t v[2];
+		uint32_t w[2];
+
+		memcpy(&v[0], a, 4);
+		memcpy(&w[0], b, 4);
+		memcpy(&v[1], a + len - 4, 4);
+		memcpy(&w[1], b + len - 4, 4);
+		return ((v[0] ^ w[0]) | (v[1] ^ w[1])) == 0;
+	}
+	for (size_t i = 0; i < len; i++)
+	{
+		if (a[i] != b[i])
+			return false;
+	}
+	return true;
 }
 
 extern const uint8_t json_types[256];

@@ -335,6 +335,32 @@ test_decimals(void)
 	decimal_is("0.1e-99999999999999999999999999", "1", -JSON_MAX_EXPONENT, false);
 }
 
+/* Each length, a difference at each place, and nothing read behind the end. */
+static void
+test_equal(void)
+{
+	int wrong = 0;
+
+	for (size_t len = 0; len < 40; len++)
+	{
+		char *a = malloc(len + (len == 0));
+		char *b = malloc(len + (len == 0));
+
+		memset(a, 'a', len);
+		memset(b, 'a', len);
+		wrong += !json_bytes_equal(a, b, len);
+		for (size_t at = 0; at < len; at++)
+		{
+			b[at] = 'b';
+			wrong += json_bytes_equal(a, b, len);
+			b[at] = 'a';
+		}
+		free(a);
+		free(b);
+	}
+	tap_is(wrong, 0, "texts of all lengths are equal or not");
+}
+
 int
 main(void)
 {
@@ -343,6 +369,7 @@ main(void)
 	test_string_places();
 	test_depth();
 	test_strings();
+	test_equal();
 	test_decimals();
 	return tap_done();
 }
