@@ -21,6 +21,7 @@
 #include "utils/guc.h"
 
 #include "bus/bus.h"
+#include "cortex/cortex.h"
 #include "redex/redex.h"
 
 PG_MODULE_MAGIC;
@@ -42,6 +43,7 @@ netbus_shmem_request(void)
 	RequestNamedLWLockTranche("netbus_worker", 1);
 	RequestNamedLWLockTranche("netbus_registry", 1);
 	RequestNamedLWLockTranche("netbus_consumer", 1);
+	nb_cortex_shmem_request();
 }
 
 static void
@@ -54,6 +56,7 @@ netbus_shmem_startup(void)
 	nb_worker_shmem_init();
 	nb_registry_shmem_init();
 	nb_consumer_shmem_init();
+	nb_cortex_shmem_init();
 	LWLockRelease(AddinShmemInitLock);
 }
 
@@ -74,6 +77,7 @@ _PG_init(void)
 	nb_worker_init();
 	nb_redex_init();
 	nb_bus_init();
+	nb_cortex_init();
 
 	/* Last: this discards settings in the configuration file that nobody has defined. */
 	MarkGUCPrefixReserved("netbus");

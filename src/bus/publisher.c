@@ -426,6 +426,8 @@ resolve_all(bool commit)
 				nb_log_notice_events(log, builder->shard);
 			else if (log->options.durability == LOG_COMMIT && (!commit || log->ntables > 1))
 				nb_log_notice(log, LOG_WORK); /* a hole to seal, rows to retain */
+			if (pg_atomic_read_u32(&log->shared->folded))
+				nb_worker_wake(log->shared->database);
 		}
 		reset_dirty(publisher, false);
 		publisher->enlisted = false;

@@ -67,4 +67,11 @@
 						DROP_RESTRICT, false)
 #endif
 
+/* The planner's guess at an array's length looks at statistics since 17. */
+#if PG_VERSION_NUM >= 170000
+#define nb_estimate_array_length(root, node) estimate_array_length(root, node)
+#else
+#define nb_estimate_array_length(root, node) estimate_array_length(node)
+#endif
+
 #endif /* NETBUS_COMPAT_H */

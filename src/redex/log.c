@@ -349,6 +349,7 @@ create_rings(NbLog *log)
 	/* The worker counts what there is, whenever it comes by. */
 	pg_atomic_init_u32(&shared->attention, nb_log_durable(log) ? LOG_WORK | LOG_URGENT : 0);
 	pg_atomic_init_u32(&shared->retention_holds, 0);
+	pg_atomic_init_u32(&shared->folded, 0);
 	for (int i = 0; i < options->shards; i++)
 	{
 		Ring *ring = log_ring(shared, i);

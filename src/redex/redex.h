@@ -85,6 +85,7 @@ typedef struct LogShared
 	pg_atomic_uint32 live;            /* 1: events are published here; 0: elsewhere; LOG_RETIRED */
 	pg_atomic_uint32 attention;       /* LOG_WORK, LOG_URGENT: what the worker has been told */
 	pg_atomic_uint32 retention_holds; /* segments that are due, and that somebody is reading */
+	pg_atomic_uint32 folded;          /* 1: the worker has to see every event at once */
 	int table_order[LOG_SEGMENTS];    /* constant; segment n is tables[table_order[n % ntables]] */
 
 	/* of the worker only */

@@ -804,3 +804,23 @@ ring_get_events(Ring *ring, uint64 pos, const FrameHeader *header, uint32 from, 
 		return -1;
 	return (int64) end - start;
 }
+
+uint64
+ring_committed_seq(Ring *ring)
+{
+	uint64 seq;
+	int32 i;
+
+	SpinLockAcquire(&ring->lock);
+	seq = ring->next_seq - 1;
+	for (i = ring->tail; i >= 0; i = ring_claims(ring)[i].prev)
+	{
+		const RingClaim *claim = &ring_claims(ring)[i];
+
+		if (claim->first_seq + claim->skipped + claim->events <= seq)
+			break;
+		seq = claim->first_seq - 1;
+	}
+	SpinLockRelease(&ring->lock);
+	return seq;
+}

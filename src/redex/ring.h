@@ -425,6 +425,11 @@ extern void ring_sealed(Ring *ring, uint64 stable_seq);
  * below stable.  Returns how many.  Takes the spinlock.
  */
 extern uint64 ring_purge(Ring *ring);
+/*
+ * The highest seq whose transaction has ended; stable may be lower, while an
+ * earlier claim is pending.  Takes the spinlock.
+ */
+extern uint64 ring_committed_seq(Ring *ring);
 
 /* Let seqs up to limit be issued, and issue none below next_seq. */
 extern void ring_raise_limit(Ring *ring, uint64 next_seq, uint64 limit);

@@ -1,0 +1,128 @@
+/*-------------------------------------------------------------------------
+ *
+ * info.c
+ *		What models tell of themselves, and waiting for the fold.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "cortex/model.h"
+
+#include "access/xlog.h"
+#include "datatype/timestamp.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+
+#define STAT_COLUMNS 16
+#define MAX_WAIT_US  (INT64CONST(60) * USECS_PER_SEC)
+
+PG_FUNCTION_INFO_V1(netbus_stat_model);
+PG_FUNCTION_INFO_V1(netbus_wait_for);
+
+/* How many seqs are to be folded yet, if the user may know; else false. */
+static bool
+lag_of(const ModelRow *row, ModelSlot *slot, int64 *lag)
+{
+	char *table = get_rel_name(row->log);
+	Model *model;
+
+	if (!table || RecoveryInProgress() ||
+		pg_class_aclcheck(row->log, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
+		return false;
+	model = model_local(row->log, row->kind);
+	model->log = nb_log_open(table + strlen(LOG_TABLE_PREFIX), AccessShareLock, ACL_SELECT);
+	if (!nb_log_live(model->log))
+		return false;
+	*lag = (int64) ring_committed_seq(log_ring(model->log->shared, 0)) -
+		   (int64) pg_atomic_read_u64(&slot->folded_seq);
+	*lag = Max(*lag, 0);
+	return true;
+}
+
+/* Rows of the view stat_model. */
+Datum
+netbus_stat_model(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	int count;
+	ModelRow *rows;
+
+	nb_require_preload();
+	InitMaterializedSRF(fcinfo, 0);
+	rows = models_list(&count);
+	for (int i = 0; i < count; i++)
+	{
+		ModelSlot *slot = model_find_slot(rows[i].log);
+		Datum values[STAT_COLUMNS];
+		bool nulls[STAT_COLUMNS] = {0};
+		int n = 0;
+		char *table = get_rel_name(rows[i].log);
+		int64 lag = 0;
+		uint64 at;
+
+		if (!table)
+			continue;
+		values[n++] = CStringGetTextDatum(model_kinds[rows[i].kind]->name);
+		values[n++] = CStringGetTextDatum(rows[i].name);
+		values[n++] = CStringGetTextDatum(table + strlen(LOG_TABLE_PREFIX));
+		values[n++] = CStringGetTextDatum(
+			slot && pg_atomic_read_u32(&slot->phase) == MODEL_READY ? "ready" : "loading");
+		if (!slot)
+		{
+			for (; n < STAT_COLUMNS; n++)
+				nulls[n] = true;
+			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+			continue;
+		}
+		values[n++] = Int64GetDatum(pg_atomic_read_u64(&slot->folded_seq));
+		nulls[n] = !lag_of(&rows[i], slot, &lag);
+		values[n++] = Int64GetDatum(lag);
+		LWLockAcquire(model_lock_of(slot), LW_SHARED);
+		values[n++] = Int64GetDatum(slot->state.by_created.count);
+		values[n++] = Int64GetDatum(slot->state.content);
+		values[n++] = Int64GetDatum(slot->state.arena.used);
+		values[n++] = Int64GetDatum((int64) slot->state.arena.nblocks * ARENA_BLOCK);
+		LWLockRelease(model_lock_of(slot));
+		values[n++] = Int64GetDatum(pg_atomic_read_u64(&slot->events));
+		values[n++] = Int64GetDatum(pg_atomic_read_u64(&slot->noops));
+		values[n++] = Int64GetDatum(pg_atomic_read_u64(&slot->errors));
+		values[n++] = Int64GetDatum(pg_atomic_read_u64(&slot->lost));
+		at = pg_atomic_read_u64(&slot->snapshot_at);
+		nulls[n] = at == 0;
+		values[n++] = Int64GetDatum(pg_atomic_read_u64(&slot->snapshot_seq));
+		nulls[n] = at == 0;
+		values[n++] = TimestampTzGetDatum(NB_EPOCH_TO_TIMESTAMPTZ((int64) at));
+		Assert(n == STAT_COLUMNS);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+/* wait_for(log, seq, timeout) -> folded */
+Datum
+netbus_wait_for(PG_FUNCTION_ARGS)
+{
+	Model *model;
+	Interval *timeout;
+	double us;
+
+	if (PG_ARGISNULL(0))
+		arg_null("log");
+	if (PG_ARGISNULL(2))
+		arg_null("timeout");
+	timeout = PG_GETARG_INTERVAL_P(2);
+	us = (double) timeout->time +
+		 ((double) timeout->day + (double) timeout->month * DAYS_PER_MONTH) * USECS_PER_DAY;
+	if (us < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("timeout must not be negative")));
+	PreventCommandDuringRecovery("netbus.wait_for()");
+	model = model_open_by_log(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	PG_RETURN_BOOL(model_wait(
+		model, PG_ARGISNULL(1) ? model_committed_seq(model) : (uint64) Max(PG_GETARG_INT64(1), 0),
+		nb_now_us() + (int64) Min(us, (double) MAX_WAIT_US)));
+}

@@ -1,0 +1,482 @@
+/*-------------------------------------------------------------------------
+ *
+ * memories.c
+ *		The kind "memories": declaration, events, and the functions that write.
+ *
+ *	store	content, tags, source, scope, data, pinned, created: a new record, or a
+ *			replacement that keeps created, and pinned if that is not given
+ *	retag	tags
+ *	pin		unpin	delete
+ *
+ * An event for an id that is not there does nothing, but for store.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "cortex/model.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+enum
+{
+	ATTR_DATA,
+	ATTR_CONTENT,
+	ATTR_SOURCE,
+	ATTR_SCOPE,
+	ATTR_TAGS,
+};
+
+#define MAX_SOURCE 1024
+#define OVERHEAD   256 /* bytes that a record takes besides its values, about */
+
+PG_FUNCTION_INFO_V1(netbus_memory_store);
+PG_FUNCTION_INFO_V1(netbus_memories_store);
+PG_FUNCTION_INFO_V1(netbus_memory_retag);
+PG_FUNCTION_INFO_V1(netbus_memory_pin);
+PG_FUNCTION_INFO_V1(netbus_memory_unpin);
+PG_FUNCTION_INFO_V1(netbus_memory_delete);
+
+static FoldResult
+fold_store(const State *state, Event *event, const Record *record, Image *image)
+{
+	const Attribute *attrs = state->schema->attrs;
+	bool pinned = record && (record->flags & RECORD_STATE);
+	bool given;
+	int64 created = image->created;
+
+	if (!event_text(event, "content", &attrs[ATTR_CONTENT], true, &image->values[ATTR_CONTENT]) ||
+		!event_text(event, "source", &attrs[ATTR_SOURCE], false, &image->values[ATTR_SOURCE]) ||
+		!event_text(event, "scope", &attrs[ATTR_SCOPE], false, &image->values[ATTR_SCOPE]) ||
+		!event_texts(event, "tags", &attrs[ATTR_TAGS], &image->values[ATTR_TAGS]) ||
+		!event_jsonb(event, "data", &image->values[ATTR_DATA]) ||
+		!event_bool(event, "pinned", &given, &pinned) ||
+		!event_time(event, "created", &given, &created))
+		return FOLD_BAD;
+	if (!record)
+		image->created = created;
+	image->flags = pinned;
+	if (text_has_odd_case(image->values[ATTR_CONTENT].data, image->values[ATTR_CONTENT].len))
+		image->flags |= RECORD_ODD_CASE;
+	image->same_values = false;
+	return FOLD_PUT;
+}
+
+static FoldResult
+fold_retag(const State *state, Event *event, const Record *record, Image *image)
+{
+	Value tags;
+
+	if (!event_texts(event, "tags", &state->schema->attrs[ATTR_TAGS], &tags))
+		return FOLD_BAD;
+	if (!record)
+		return FOLD_NOOP;
+	image_keep_values(state, record, image);
+	image->values[ATTR_TAGS] = tags;
+	return FOLD_PUT;
+}
+
+static FoldResult
+fold_pin(const State *state, Event *event, const Record *record, Image *image)
+{
+	if (!record)
+		return FOLD_NOOP;
+	image->flags |= 1;
+	return FOLD_PUT;
+}
+
+static FoldResult
+fold_unpin(const State *state, Event *event, const Record *record, Image *image)
+{
+	if (!record)
+		return FOLD_NOOP;
+	image->flags &= ~RECORD_STATE;
+	return FOLD_PUT;
+}
+
+static FoldResult
+fold_delete(const State *state, Event *event, const Record *record, Image *image)
+{
+	return record ? FOLD_REMOVE : FOLD_NOOP;
+}
+
+/* id, content, tags, source, scope, data, pinned, created, updated */
+static void
+memory_row(const Record *record, const Blob *blob, Datum *values, bool *nulls)
+{
+	int nattrs = memories_kind.schema.nattrs;
+	Value source = blob_value(blob, nattrs, ATTR_SOURCE);
+	Value scope = blob_value(blob, nattrs, ATTR_SCOPE);
+	Value data = blob_value(blob, nattrs, ATTR_DATA);
+
+	memset(nulls, 0, memories_kind.ncolumns * sizeof(bool));
+	values[0] = Int64GetDatum(record->id);
+	values[1] = value_text(blob_value(blob, nattrs, ATTR_CONTENT));
+	values[2] = value_texts(blob_value(blob, nattrs, ATTR_TAGS));
+	nulls[3] = !source.data;
+	values[3] = source.data ? value_text(source) : (Datum) 0;
+	nulls[4] = !scope.data;
+	values[4] = scope.data ? value_text(scope) : (Datum) 0;
+	nulls[5] = !data.data;
+	values[5] = data.data ? value_jsonb(data) : (Datum) 0;
+	values[6] = BoolGetDatum(record->flags & RECORD_STATE);
+	values[7] = TimestampTzGetDatum(record->created);
+	values[8] = TimestampTzGetDatum(record->updated);
+}
+
+static const EventKind events[] = {{"store", fold_store},
+								   {"retag", fold_retag},
+								   {"pin", fold_pin},
+								   {"unpin", fold_unpin},
+								   {"delete", fold_delete}};
+
+const ModelKind memories_kind = {
+	.name = "memories",
+	.record = "memory",
+	.type = "memory",
+	.schema = {.nattrs = 5,
+			   .attrs = {[ATTR_DATA] = {"data", ATTR_JSONB, false, MODEL_MAX_TEXT},
+						 [ATTR_CONTENT] = {"content", ATTR_TEXT, false, MODEL_MAX_TEXT},
+						 [ATTR_SOURCE] = {"source", ATTR_TEXT, true, MAX_SOURCE},
+						 [ATTR_SCOPE] = {"scope", ATTR_TEXT, true, MAX_SOURCE},
+						 [ATTR_TAGS] = {"tags", ATTR_TEXTS, true, MODEL_MAX_TAG}},
+			   .search = ATTR_CONTENT},
+	.nevents = lengthof(events),
+	.events = events,
+	.nfilters = 8,
+	.filters = {{"tag", FILTER_VALUE, ATTR_TAGS},
+				{"any_tags", FILTER_ANY, ATTR_TAGS},
+				{"all_tags", FILTER_ALL, ATTR_TAGS},
+				{"source", FILTER_VALUE, ATTR_SOURCE},
+				{"scope", FILTER_VALUE, ATTR_SCOPE},
+				{"pinned", FILTER_FLAG, 0},
+				{"content_contains", FILTER_SEARCH, ATTR_CONTENT},
+				{"ids", FILTER_IDS, 0}},
+	.ncolumns = 9,
+	.row = memory_row,
+};
+
+/* ------------------------------------------------------------------- SQL */
+
+/* A memory that is to be stored, from arguments or from JSON. */
+typedef struct NewMemory
+{
+	bool has_id;
+	int64 id;
+	Value content;
+	int ntags;
+	Value *tags;
+	Value source;
+	Value scope;
+	Jsonb *data;
+	bool has_pinned;
+	bool pinned;
+	bool has_created;
+	int64 created;
+} NewMemory;
+
+static int64
+store(Model *model, const NewMemory *memory)
+{
+	JsonbParseState *parse;
+	int64 id = memory->has_id ? memory->id : model_new_id();
+
+	event_check_memory(model,
+					   memory->content.len + OVERHEAD + (memory->data ? VARSIZE(memory->data) : 0));
+	event_begin(&parse, "store", id);
+	event_put_text(&parse, "content", memory->content.data, memory->content.len);
+	if (memory->ntags > 0)
+		event_put_texts(&parse, "tags", memory->tags, memory->ntags);
+	if (memory->source.data)
+		event_put_text(&parse, "source", memory->source.data, memory->source.len);
+	if (memory->scope.data)
+		event_put_text(&parse, "scope", memory->scope.data, memory->scope.len);
+	if (memory->data)
+		event_put_jsonb(&parse, "data", memory->data);
+	if (memory->has_pinned)
+		event_put_bool(&parse, "pinned", memory->pinned);
+	if (memory->has_created)
+		event_put_time(&parse, "created", memory->created);
+	event_publish(model, &parse, false);
+	return id;
+}
+
+static Value
+text_value(text *value)
+{
+	Value result = {NULL, 0};
+
+	if (value)
+	{
+		result.data = VARDATA_ANY(value);
+		result.len = VARSIZE_ANY_EXHDR(value);
+	}
+	return result;
+}
+
+static void
+check_created(int64 created)
+{
+	if (TIMESTAMP_NOT_FINITE(created))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("argument \"created\" must be finite")));
+}
+
+/* memory_store(content, tags, source, scope, data, id, pinned, created, model) -> id */
+Datum
+netbus_memory_store(PG_FUNCTION_ARGS)
+{
+	Model *model =
+		model_open(&memories_kind, PG_ARGISNULL(8) ? NULL : PG_GETARG_TEXT_PP(8), ACL_INSERT);
+	NewMemory memory = {0};
+
+	memory.content = text_value(arg_sized_text(fcinfo, 0, "content", true, MODEL_MAX_TEXT));
+	memory.ntags = arg_tags(fcinfo, 1, "tags", &memory.tags);
+	memory.source = text_value(arg_sized_text(fcinfo, 2, "source", false, MAX_SOURCE));
+	memory.scope = text_value(arg_sized_text(fcinfo, 3, "scope", false, MAX_SOURCE));
+	if (!PG_ARGISNULL(4))
+	{
+		memory.data = PG_GETARG_JSONB_P(4);
+		arg_check_size("data", VARSIZE(memory.data) - VARHDRSZ, MODEL_MAX_TEXT);
+	}
+	memory.has_id = !PG_ARGISNULL(5);
+	memory.id = memory.has_id ? PG_GETARG_INT64(5) : 0;
+	memory.has_pinned = !PG_ARGISNULL(6);
+	memory.pinned = memory.has_pinned && PG_GETARG_BOOL(6);
+	memory.has_created = !PG_ARGISNULL(7);
+	if (memory.has_created)
+		check_created(memory.created = PG_GETARG_TIMESTAMPTZ(7));
+	PG_RETURN_INT64(store(model, &memory));
+}
+
+/* ------------------------------------------------------------------ many */
+
+static void
+bad_member(const char *key, const char *what)
+{
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("member \"%s\" of a memory must be %s", key, what)));
+}
+
+static Value
+string_member(const char *key, const JsonbValue *value, uint32 max_bytes)
+{
+	Value result;
+
+	if (value->type != jbvString)
+		bad_member(key, "a string");
+	arg_check_size(key, value->val.string.len, max_bytes);
+	result.data = value->val.string.val;
+	result.len = value->val.string.len;
+	return result;
+}
+
+static void
+tags_member(NewMemory *memory, const JsonbValue *value)
+{
+	JsonbContainer *array;
+	int count;
+
+	if (value->type != jbvBinary || !JsonContainerIsArray(value->val.binary.data))
+		bad_member("tags", "an array of strings");
+	array = value->val.binary.data;
+	count = JsonContainerSize(array);
+	if (count > MODEL_MAX_TAGS)
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						errmsg("member \"tags\" has %d elements", count),
+						errdetail("At most %d are allowed.", MODEL_MAX_TAGS)));
+	memory->tags = palloc(sizeof(Value) * Max(count, 1));
+	for (int i = 0; i < count; i++)
+	{
+		JsonbValue *element = getIthJsonbValueFromContainer(array, i);
+
+		if (element->type != jbvString)
+			bad_member("tags", "an array of strings");
+		memory->tags[i] = string_member("tag", element, MODEL_MAX_TAG);
+	}
+	memory->ntags = tags_distinct(memory->tags, count);
+}
+
+/* One member of an object of memories_store(). */
+static void
+take_member(NewMemory *memory, const char *key, const JsonbValue *value)
+{
+	if (value->type == jbvNull)
+		return;
+	if (strcmp(key, "content") == 0)
+		memory->content = string_member(key, value, MODEL_MAX_TEXT);
+	else if (strcmp(key, "tags") == 0)
+		tags_member(memory, value);
+	else if (strcmp(key, "source") == 0)
+		memory->source = string_member(key, value, MAX_SOURCE);
+	else if (strcmp(key, "scope") == 0)
+		memory->scope = string_member(key, value, MAX_SOURCE);
+	else if (strcmp(key, "data") == 0)
+	{
+		memory->data = JsonbValueToJsonb(unconstify(JsonbValue *, value));
+		arg_check_size("data", VARSIZE(memory->data) - VARHDRSZ, MODEL_MAX_TEXT);
+	}
+	else if (strcmp(key, "pinned") == 0)
+	{
+		if (value->type != jbvBool)
+			bad_member(key, "a boolean");
+		memory->has_pinned = true;
+		memory->pinned = value->val.boolean;
+	}
+	else if (strcmp(key, "id") == 0)
+	{
+		memory->has_id = true;
+		if (value->type == jbvNumeric)
+			memory->id = DatumGetInt64(
+				DirectFunctionCall1(numeric_int8, NumericGetDatum(value->val.numeric)));
+		else
+		{
+			Value digits = string_member(key, value, 20);
+
+			memory->id = pg_strtoint64(pnstrdup(digits.data, digits.len));
+		}
+	}
+	else if (strcmp(key, "created") == 0)
+	{
+		Value string = string_member(key, value, 200);
+
+		memory->has_created = true;
+		memory->created = DatumGetTimestampTz(
+			DirectFunctionCall3(timestamptz_in, CStringGetDatum(pnstrdup(string.data, string.len)),
+								ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+		check_created(memory->created);
+	}
+	else
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a memory has no member \"%s\"", key),
+			 errhint("Members are content, tags, source, scope, data, id, pinned and created.")));
+}
+
+/* memories_store(array, model) -> ids */
+Datum
+netbus_memories_store(PG_FUNCTION_ARGS)
+{
+	Model *model =
+		model_open(&memories_kind, PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1), ACL_INSERT);
+	MemoryContext context;
+	Jsonb *array;
+	Datum *ids;
+	JsonbIterator *iterator;
+	JsonbIteratorToken token;
+	JsonbValue element;
+	int n = 0;
+
+	if (PG_ARGISNULL(0))
+		arg_null("memories");
+	array = PG_GETARG_JSONB_P(0);
+	if (!JB_ROOT_IS_ARRAY(array) || JB_ROOT_IS_SCALAR(array))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("memories must be a JSON array"),
+				 errhint("Pass '[{\"content\": \"...\", \"tags\": [\"a\"]}, ...]'.")));
+	ids = palloc(sizeof(Datum) * Max(JB_ROOT_COUNT(array), 1));
+	context = AllocSetContextCreate(CurrentMemoryContext, "netbus memory", ALLOCSET_DEFAULT_SIZES);
+	iterator = JsonbIteratorInit(&array->root);
+	(void) JsonbIteratorNext(&iterator, &element, true);
+	while ((token = JsonbIteratorNext(&iterator, &element, true)) == WJB_ELEM)
+	{
+		MemoryContext old = MemoryContextSwitchTo(context);
+		JsonbIterator *members;
+		JsonbValue member;
+		NewMemory memory = {0};
+
+		if (element.type != jbvBinary || !JsonContainerIsObject(element.val.binary.data))
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+							errmsg("element %d of memories is not a JSON object", n + 1)));
+		members = JsonbIteratorInit(element.val.binary.data);
+		(void) JsonbIteratorNext(&members, &member, true);
+		while (JsonbIteratorNext(&members, &member, true) == WJB_KEY)
+		{
+			char *key = pnstrdup(member.val.string.val, member.val.string.len);
+
+			(void) JsonbIteratorNext(&members, &member, true);
+			take_member(&memory, key, &member);
+		}
+		if (!memory.content.data)
+			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+							errmsg("element %d of memories has no content", n + 1)));
+		ids[n++] = Int64GetDatum(store(model, &memory));
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(context);
+		CHECK_FOR_INTERRUPTS();
+	}
+	MemoryContextDelete(context);
+	PG_RETURN_ARRAYTYPE_P(construct_array(ids, n, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+/* --------------------------------------------------------------- updates */
+
+/* Open the model for a change of the record with that id. */
+static Model *
+open_for_update(FunctionCallInfo fcinfo, int model_arg, int64 *id)
+{
+	if (PG_ARGISNULL(0))
+		arg_null("id");
+	*id = PG_GETARG_INT64(0);
+	return model_open(&memories_kind, PG_ARGISNULL(model_arg) ? NULL : PG_GETARG_TEXT_PP(model_arg),
+					  ACL_INSERT);
+}
+
+/* memory_retag(id, tags, model) -> it was there */
+Datum
+netbus_memory_retag(PG_FUNCTION_ARGS)
+{
+	int64 id;
+	Model *model = open_for_update(fcinfo, 2, &id);
+	Value *tags;
+	int ntags = arg_tags(fcinfo, 1, "tags", &tags);
+	JsonbParseState *parse;
+
+	if (ntags < 0)
+		arg_null("tags");
+	if (!record_visible(model, id))
+		PG_RETURN_BOOL(false);
+	event_begin(&parse, "retag", id);
+	event_put_texts(&parse, "tags", tags, ntags);
+	event_publish(model, &parse, false);
+	PG_RETURN_BOOL(true);
+}
+
+/* An update that is nothing but its name. */
+static Datum
+update(FunctionCallInfo fcinfo, const char *op, bool deletes)
+{
+	int64 id;
+	Model *model = open_for_update(fcinfo, 1, &id);
+	JsonbParseState *parse;
+
+	if (!record_visible(model, id))
+		PG_RETURN_BOOL(false);
+	event_begin(&parse, op, id);
+	event_publish(model, &parse, deletes);
+	PG_RETURN_BOOL(true);
+}
+
+Datum
+netbus_memory_pin(PG_FUNCTION_ARGS)
+{
+	return update(fcinfo, "pin", false);
+}
+
+Datum
+netbus_memory_unpin(PG_FUNCTION_ARGS)
+{
+	return update(fcinfo, "unpin", false);
+}
+
+Datum
+netbus_memory_delete(PG_FUNCTION_ARGS)
+{
+	return update(fcinfo, "delete", true);
+}

@@ -1,0 +1,623 @@
+/*-------------------------------------------------------------------------
+ *
+ * query.c
+ *		Queries of models from SQL.
+ *
+ * Arguments become a filter; the filter is run in steps, each under the
+ * model's lock.  What matches is copied as it is during a step, and made into
+ * rows afterwards; a record is always copied whole.  Where only lower() of the
+ * database can tell whether a text has a substring, it is asked about the copy.
+ *
+ * Between two steps of a long query the fold goes on: such a query sees each record
+ * as of some moment after the query began, not all of them as of the same.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "cortex/model.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "nodes/supportnodes.h"
+#include "optimizer/optimizer.h"
+#include "utils/selfuncs.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/formatting.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#define STEP_BUDGET 2000
+#define STEP_BYTES  (256 * 1024) /* copied in a step, about */
+
+PG_FUNCTION_INFO_V1(netbus_memories);
+PG_FUNCTION_INFO_V1(netbus_memory);
+PG_FUNCTION_INFO_V1(netbus_memory_count);
+PG_FUNCTION_INFO_V1(netbus_tasks);
+PG_FUNCTION_INFO_V1(netbus_task);
+PG_FUNCTION_INFO_V1(netbus_task_count);
+PG_FUNCTION_INFO_V1(netbus_query_support);
+
+/* Arguments behind those of the kind. */
+enum
+{
+	ARG_CREATED_FROM,
+	ARG_CREATED_TO,
+	ARG_UPDATED_FROM,
+	ARG_UPDATED_TO,
+	ARG_COUNT_MODEL,
+	ARG_ORDER = ARG_COUNT_MODEL, /* not of counts */
+	ARG_MAX_ROWS,
+	ARG_AFTER_AT,
+	ARG_AFTER_ID,
+	ARG_MODEL
+};
+
+static const struct
+{
+	const char *name;
+	Order order;
+	bool backward;
+} orders[] = {{"created_desc", ORDER_CREATED, true}, {"created_asc", ORDER_CREATED, false},
+			  {"updated_desc", ORDER_UPDATED, true}, {"updated_asc", ORDER_UPDATED, false},
+			  {"id_desc", ORDER_ID, true},           {"id_asc", ORDER_ID, false}};
+
+/* ---------------------------------------------------------------- filters */
+
+static Value
+text_value(text *value)
+{
+	Value result = {VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value)};
+
+	return result;
+}
+
+static void
+add_term(Filter *filter, int attr, int n, Value *values)
+{
+	TermFilter *term = &filter->terms[filter->nterms++];
+
+	term->attr = attr;
+	term->n = n;
+	term->values = values;
+}
+
+/* Make room for that many more. */
+static void
+reserve_terms(Filter *filter, int more)
+{
+	if (!filter->terms)
+		filter->terms = palloc(sizeof(TermFilter) * (MODEL_MAX_FILTERS + more));
+	else if (more > 0)
+		filter->terms = repalloc(filter->terms,
+								 sizeof(TermFilter) * (filter->nterms + MODEL_MAX_FILTERS + more));
+}
+
+static void
+add_search(Filter *filter, text *needle)
+{
+	char *lowered =
+		str_tolower(VARDATA_ANY(needle), VARSIZE_ANY_EXHDR(needle), DEFAULT_COLLATION_OID);
+	Size len = strlen(lowered);
+
+	if (len == 0)
+		return;
+	filter->search = true;
+	filter->search_uncertain = !fold_case_is_ascii();
+	for (Size i = 0; i < len; i++)
+		filter->search_beyond_ascii |= IS_HIGHBIT_SET(lowered[i]);
+	needle_init(&filter->needle, lowered, len);
+}
+
+static int
+compare_int64(const void *a, const void *b)
+{
+	int64 x = *(const int64 *) a;
+	int64 y = *(const int64 *) b;
+
+	return x < y ? -1 : x > y;
+}
+
+static void
+add_ids(Filter *filter, ArrayType *array)
+{
+	int n = ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
+	int kept = 0;
+
+	if (array_contains_nulls(array))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						errmsg("argument \"ids\" must not contain nulls")));
+	filter->by_ids = true;
+	filter->ids = palloc(sizeof(int64) * Max(n, 1));
+	memcpy(filter->ids, ARR_DATA_PTR(array), sizeof(int64) * n);
+	qsort(filter->ids, n, sizeof(int64), compare_int64);
+	for (int i = 0; i < n; i++)
+		if (kept == 0 || filter->ids[i] != filter->ids[kept - 1])
+			filter->ids[kept++] = filter->ids[i];
+	filter->nids = kept;
+}
+
+static void
+set_status(Filter *filter, const ModelKind *kind, const char *name)
+{
+	for (int i = 0; i < STATE_MAX_STATES; i++)
+		if (strcmp(kind->states[i], name) == 0)
+		{
+			filter->state = i;
+			return;
+		}
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid status: \"%s\"", name),
+			 errhint("Valid values are \"%s\", \"%s\".", kind->states[0], kind->states[1])));
+}
+
+static void
+add_filter(FunctionCallInfo fcinfo, int n, const ModelKind *kind, Filter *filter)
+{
+	const FilterArg *arg = &kind->filters[n];
+	Value *values;
+	int count;
+
+	switch (arg->what)
+	{
+		case FILTER_VALUE:
+			values = palloc(sizeof(Value));
+			*values = text_value(PG_GETARG_TEXT_PP(n));
+			reserve_terms(filter, 0);
+			add_term(filter, arg->attr, 1, values);
+			break;
+		case FILTER_ANY:
+			count = arg_tags(fcinfo, n, arg->name, &values);
+			reserve_terms(filter, 0);
+			if (count > 0)
+				add_term(filter, arg->attr, count, values);
+			break;
+		case FILTER_ALL:
+			count = arg_tags(fcinfo, n, arg->name, &values);
+			reserve_terms(filter, count);
+			for (int i = 0; i < count; i++)
+				add_term(filter, arg->attr, 1, &values[i]);
+			break;
+		case FILTER_FLAG:
+			filter->state = PG_GETARG_BOOL(n);
+			break;
+		case FILTER_STATUS:
+			set_status(filter, kind, text_to_cstring(PG_GETARG_TEXT_PP(n)));
+			break;
+		case FILTER_SEARCH:
+			add_search(filter, PG_GETARG_TEXT_PP(n));
+			break;
+		case FILTER_IDS:
+			add_ids(filter, PG_GETARG_ARRAYTYPE_P(n));
+			break;
+	}
+}
+
+static void
+set_order(Filter *filter, const char *name)
+{
+	StringInfoData list;
+
+	for (int i = 0; i < lengthof(orders); i++)
+		if (strcmp(orders[i].name, name) == 0)
+		{
+			filter->order = orders[i].order;
+			filter->backward = orders[i].backward;
+			return;
+		}
+	initStringInfo(&list);
+	for (int i = 0; i < lengthof(orders); i++)
+		appendStringInfo(&list, "%s\"%s\"", i == 0 ? "" : ", ", orders[i].name);
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid order: \"%s\"", name),
+					errhint("Valid values are %s.", list.data)));
+}
+
+/* The arguments by which rows are ordered and paged. */
+static void
+parse_paging(FunctionCallInfo fcinfo, int first, Filter *filter)
+{
+	bool has_at = !PG_ARGISNULL(first + ARG_AFTER_AT);
+	bool has_id = !PG_ARGISNULL(first + ARG_AFTER_ID);
+
+	if (PG_ARGISNULL(first + ARG_ORDER))
+		arg_null("order_by");
+	set_order(filter, text_to_cstring(PG_GETARG_TEXT_PP(first + ARG_ORDER)));
+	if (!PG_ARGISNULL(first + ARG_MAX_ROWS))
+	{
+		int32 max_rows = PG_GETARG_INT32(first + ARG_MAX_ROWS);
+
+		if (max_rows < 0)
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+							errmsg("argument \"max_rows\" must not be negative")));
+		filter->max_rows = max_rows;
+	}
+	if (!has_at && !has_id)
+		return;
+	if (!has_id || (!has_at && filter->order != ORDER_ID))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("arguments \"after_at\" and \"after_id\" go together"),
+						errhint("Pass the %s and the id of the last row of the page before.",
+								filter->order == ORDER_UPDATED ? "updated time" : "created time")));
+	filter->after = true;
+	filter->after_key.id = PG_GETARG_INT64(first + ARG_AFTER_ID);
+	filter->after_key.at = filter->order == ORDER_ID ? filter->after_key.id
+													 : PG_GETARG_TIMESTAMPTZ(first + ARG_AFTER_AT);
+}
+
+/* A bound in time: [from, to) in SQL, both inclusive in a filter. */
+static void
+set_bounds(FunctionCallInfo fcinfo, int n, int64 *from, int64 *to)
+{
+	*from = PG_ARGISNULL(n) ? PG_INT64_MIN : PG_GETARG_TIMESTAMPTZ(n);
+	*to = PG_ARGISNULL(n + 1) ? PG_INT64_MAX : PG_GETARG_TIMESTAMPTZ(n + 1);
+	if (!PG_ARGISNULL(n + 1) && *to > PG_INT64_MIN)
+		(*to)--;
+}
+
+static void
+parse_filter(FunctionCallInfo fcinfo, const ModelKind *kind, Filter *filter)
+{
+	memset(filter, 0, sizeof(Filter));
+	filter->state = FILTER_ANY_STATE;
+	filter->max_rows = PG_UINT64_MAX;
+	for (int i = 0; i < kind->nfilters; i++)
+		if (!PG_ARGISNULL(i))
+			add_filter(fcinfo, i, kind, filter);
+	set_bounds(fcinfo, kind->nfilters + ARG_CREATED_FROM, &filter->created_from,
+			   &filter->created_to);
+	set_bounds(fcinfo, kind->nfilters + ARG_UPDATED_FROM, &filter->updated_from,
+			   &filter->updated_to);
+}
+
+/* ------------------------------------------------------------------- rows */
+
+/* Copies of records, each followed by its blob. */
+typedef struct Copies
+{
+	char *data;
+	Size len;
+	Size room;
+} Copies;
+
+typedef struct Copy
+{
+	Record record;
+	bool certain;
+	uint32 bytes; /* of the blob, filled up to a multiple of 8 */
+} Copy;
+
+typedef struct Execution
+{
+	Model *model;
+	const Filter *filter;
+	Copies copies;
+} Execution;
+
+/* Called under the model's lock. */
+static bool
+copy_record(void *arg, const Record *record, bool certain)
+{
+	Execution *query = arg;
+	Copies *copies = &query->copies;
+	const Blob *blob = state_blob(&query->model->state, record);
+	Copy *copy;
+	Size bytes = TYPEALIGN(8, blob->bytes);
+
+	if (copies->len + sizeof(Copy) + bytes > copies->room)
+	{
+		Size room = Max(copies->room * 2, copies->len + sizeof(Copy) + bytes);
+
+		copies->data = copies->data ? repalloc_huge(copies->data, room) : palloc(room);
+		copies->room = room;
+	}
+	copy = (Copy *) (copies->data + copies->len);
+	copy->record = *record;
+	copy->certain = certain;
+	copy->bytes = bytes;
+	memcpy(copy + 1, blob, blob->bytes);
+	copies->len += sizeof(Copy) + bytes;
+	return copies->len < STEP_BYTES;
+}
+
+static void *
+resize(void *memory, size_t bytes)
+{
+	return memory ? repalloc_huge(memory, bytes)
+				  : MemoryContextAllocHuge(CurrentMemoryContext, bytes);
+}
+
+/* Does lower() of the database say that a copied record matches? */
+static bool
+confirm(const Execution *query, const Blob *blob)
+{
+	const Schema *schema = &query->model->kind->schema;
+	const Needle *needle = &query->filter->needle;
+	Value text = blob_value(blob, schema->nattrs, schema->search);
+
+	return text.data && text_contains(text.data, text.len, needle->text, needle->len);
+}
+
+/*
+ * Run a query, calling row() for each match.  Returns how many there were.
+ */
+static uint64
+run_query(Model *model, const Filter *filter, void (*row)(void *arg, const Copy *copy), void *arg)
+{
+	Execution query = {.model = model, .filter = filter};
+	Select select;
+	uint64 rows = 0;
+	bool counting = row == NULL && !filter->search;
+
+	select_init(&select, &model->state, filter);
+	select.emit = counting ? NULL : copy_record;
+	select.arg = &query;
+	select.resize = resize;
+	query.copies.room = 16 * 1024;
+	query.copies.data = counting ? NULL : palloc(query.copies.room);
+	while (!select.done)
+	{
+		query.copies.len = 0;
+		model_lock(model);
+		select_step(&select, STEP_BUDGET);
+		model_unlock(model);
+		if (select.unsorted)
+			select_sort(&select);
+		for (Size at = 0; at < query.copies.len;)
+		{
+			const Copy *copy = (const Copy *) (query.copies.data + at);
+
+			at += sizeof(Copy) + copy->bytes;
+			if (!copy->certain && !confirm(&query, (const Blob *) (copy + 1)))
+				continue;
+			if (rows == filter->max_rows)
+				break;
+			rows++;
+			if (row)
+				row(arg, copy);
+		}
+		if (rows >= filter->max_rows)
+			break;
+		CHECK_FOR_INTERRUPTS();
+	}
+	if (select.matches)
+		pfree(select.matches);
+	if (query.copies.data)
+		pfree(query.copies.data);
+	return counting ? select.rows : rows;
+}
+
+typedef struct RowSink
+{
+	const ModelKind *kind;
+	ReturnSetInfo *rsinfo;
+	MemoryContext context;
+} RowSink;
+
+static void
+put_row(void *arg, const Copy *copy)
+{
+	RowSink *sink = arg;
+	Datum values[MODEL_MAX_FILTERS * 2];
+	bool nulls[MODEL_MAX_FILTERS * 2];
+	MemoryContext old = MemoryContextSwitchTo(sink->context);
+
+	sink->kind->row(&copy->record, (const Blob *) (copy + 1), values, nulls);
+	tuplestore_putvalues(sink->rsinfo->setResult, sink->rsinfo->setDesc, values, nulls);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(sink->context);
+}
+
+static text *
+model_arg(FunctionCallInfo fcinfo, int n)
+{
+	return PG_ARGISNULL(n) ? NULL : PG_GETARG_TEXT_PP(n);
+}
+
+static Datum
+query_rows(FunctionCallInfo fcinfo, const ModelKind *kind)
+{
+	RowSink sink = {.kind = kind};
+	Filter filter;
+	Model *model;
+
+	parse_filter(fcinfo, kind, &filter);
+	parse_paging(fcinfo, kind->nfilters, &filter);
+	model = model_open(kind, model_arg(fcinfo, kind->nfilters + ARG_MODEL), ACL_SELECT);
+	InitMaterializedSRF(fcinfo, 0);
+	if (!model)
+		return (Datum) 0;
+	model_await(model);
+	sink.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	sink.context =
+		AllocSetContextCreate(CurrentMemoryContext, "netbus row", ALLOCSET_DEFAULT_SIZES);
+	(void) run_query(model, &filter, put_row, &sink);
+	MemoryContextDelete(sink.context);
+	return (Datum) 0;
+}
+
+static Datum
+query_count(FunctionCallInfo fcinfo, const ModelKind *kind)
+{
+	Filter filter;
+	Model *model;
+	uint64 count;
+	bool known;
+
+	parse_filter(fcinfo, kind, &filter);
+	model = model_open(kind, model_arg(fcinfo, kind->nfilters + ARG_COUNT_MODEL), ACL_SELECT);
+	if (!model)
+		PG_RETURN_INT64(0);
+	model_await(model);
+	model_lock(model);
+	known = select_count_fast(&model->state, &filter, &count);
+	model_unlock(model);
+	PG_RETURN_INT64(known ? count : run_query(model, &filter, NULL, NULL));
+}
+
+/* One record, or no row. */
+static Datum
+query_one(FunctionCallInfo fcinfo, const ModelKind *kind)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	Model *model;
+	TupleDesc desc = fcinfo->flinfo->fn_extra;
+	Datum values[MODEL_MAX_FILTERS * 2];
+	bool nulls[MODEL_MAX_FILTERS * 2];
+	Execution query = {0};
+	ArenaRef ref = 0;
+	const Copy *copy;
+	Datum result;
+
+	if (!rsinfo || !IsA(rsinfo, ReturnSetInfo))
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("set-valued function called in context that cannot accept a set")));
+	if (PG_ARGISNULL(0))
+		arg_null("id");
+	model = model_open(kind, model_arg(fcinfo, 1), ACL_SELECT);
+	if (model)
+	{
+		model_await(model);
+		query.model = model;
+		query.copies.data = palloc(query.copies.room = 4096);
+		model_lock(model);
+		ref = state_find(&model->state, PG_GETARG_INT64(0));
+		if (ref)
+			(void) copy_record(&query, state_record(&model->state, ref), true);
+		model_unlock(model);
+	}
+	if (!ref)
+	{
+		rsinfo->isDone = ExprEndResult;
+		PG_RETURN_NULL();
+	}
+	if (!desc)
+	{
+		MemoryContext old = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
+
+		if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+			elog(ERROR, "return type must be a row type");
+		desc = BlessTupleDesc(CreateTupleDescCopy(desc));
+		fcinfo->flinfo->fn_extra = desc;
+		MemoryContextSwitchTo(old);
+	}
+	copy = (const Copy *) query.copies.data;
+	kind->row(&copy->record, (const Blob *) (copy + 1), values, nulls);
+	result = HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
+	rsinfo->isDone = ExprSingleResult;
+	return result;
+}
+
+Datum
+netbus_memories(PG_FUNCTION_ARGS)
+{
+	return query_rows(fcinfo, &memories_kind);
+}
+
+Datum
+netbus_memory(PG_FUNCTION_ARGS)
+{
+	return query_one(fcinfo, &memories_kind);
+}
+
+Datum
+netbus_memory_count(PG_FUNCTION_ARGS)
+{
+	return query_count(fcinfo, &memories_kind);
+}
+
+Datum
+netbus_tasks(PG_FUNCTION_ARGS)
+{
+	return query_rows(fcinfo, &tasks_kind);
+}
+
+Datum
+netbus_task(PG_FUNCTION_ARGS)
+{
+	return query_one(fcinfo, &tasks_kind);
+}
+
+Datum
+netbus_task_count(PG_FUNCTION_ARGS)
+{
+	return query_count(fcinfo, &tasks_kind);
+}
+
+/* --------------------------------------------------------------- planning */
+
+#define DEFAULT_ROWS   1000
+#define SELECTIVE_ROWS 100
+
+/* The argument of a call, if it is a constant and not null. */
+static Const *
+const_arg(List *args, int n)
+{
+	Node *node = n < list_length(args) ? list_nth(args, n) : NULL;
+
+	return node && IsA(node, Const) && !((Const *) node)->constisnull ? (Const *) node : NULL;
+}
+
+static bool
+given_arg(List *args, int n)
+{
+	Node *node = list_nth(args, n);
+
+	return !IsA(node, Const) || !((Const *) node)->constisnull;
+}
+
+/*
+ * How many rows will there be?  At most max_rows, or as many as there are ids; else
+ * a guess that knows whether anything narrows it down.  That is enough for the planner
+ * to begin a join with these functions, not to hash their result beside
+ * a table's.
+ */
+static double
+estimate_rows(PlannerInfo *root, const ModelKind *kind, List *args)
+{
+	double rows = DEFAULT_ROWS;
+	Const *limit;
+
+	for (int i = 0; i < kind->nfilters; i++)
+		if (given_arg(args, i))
+		{
+			if (kind->filters[i].what == FILTER_IDS)
+				rows = Min(rows, nb_estimate_array_length(root, list_nth(args, i)));
+			else
+				rows = Min(rows, SELECTIVE_ROWS);
+		}
+	limit = const_arg(args, kind->nfilters + ARG_MAX_ROWS);
+	if (limit)
+		rows = Min(rows, DatumGetInt32(limit->constvalue));
+	return Max(rows, 1);
+}
+
+Datum
+netbus_query_support(PG_FUNCTION_ARGS)
+{
+	Node *request = (Node *) PG_GETARG_POINTER(0);
+	const ModelKind *kind;
+	List *args;
+	char *name;
+
+	if (IsA(request, SupportRequestRows))
+	{
+		SupportRequestRows *rows = (SupportRequestRows *) request;
+
+		if (!rows->node || !IsA(rows->node, FuncExpr))
+			PG_RETURN_POINTER(NULL);
+		args = ((FuncExpr *) rows->node)->args;
+		name = get_func_name(rows->funcid);
+		kind = name && strcmp(name, tasks_kind.name) == 0 ? &tasks_kind : &memories_kind;
+		if (list_length(args) != kind->nfilters + ARG_MODEL + 1)
+			PG_RETURN_POINTER(NULL);
+		rows->rows = estimate_rows(rows->root, kind, args);
+		PG_RETURN_POINTER(request);
+	}
+	PG_RETURN_POINTER(NULL);
+}

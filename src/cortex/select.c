@@ -1,0 +1,719 @@
+/*-------------------------------------------------------------------------
+ *
+ * select.c
+ *		Queries over a state.
+ *
+ * All indexes but two are ordered by (created, id).  In that order a query
+ * walks its lists side by side: the shortest leads, the others follow by
+ * galloping, and where all are at the same record it is a match.  A list of
+ * alternatives (any of these tags) is the union of several.  The walk starts at
+ * the query's bound or at the last key of the former page, and ends when there
+ * are enough rows.
+ *
+ * In another order there are two ways: walk the list that has the order and look at
+ * each record; or walk the lists as above, keep the best matches in a heap,
+ * and sort these.  Which is shorter follows from the lengths of the lists.
+ *
+ * A query may take long, and the writer waits for as long as a step.  So a step
+ * ends after a number of entries, and the next one finds its place by key.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "cortex/select.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_SOURCES  64
+#define MAX_CURSORS  1024
+#define SCAN_COST    4    /* of looking at a record, in entries */
+#define SORT_AT_ONCE 1024 /* matches: a matter of microseconds */
+#define PREFETCH_AT  8
+
+/* One list, or the union of several. */
+typedef struct Source
+{
+	PostingCursor *cursors;
+	int n;
+	PostingCursor *current; /* the one that is first; NULL: at the end */
+	uint64_t count;
+} Source;
+
+/* The cursors of a step. */
+typedef struct Walk
+{
+	Source sources[MAX_SOURCES];
+	int nsources;
+	PostingCursor cursors[MAX_CURSORS];
+	int ncursors;
+	bool by_record; /* some terms have to be looked for in the record */
+} Walk;
+
+static void
+source_settle(Source *source)
+{
+	PostingCursor *best = NULL;
+
+	for (int i = 0; i < source->n; i++)
+	{
+		PostingCursor *cursor = &source->cursors[i];
+
+		if (!cursor->valid)
+			continue;
+		if (!best)
+			best = cursor;
+		else if (cursor->record != best->record)
+		{
+			int compared = posting_compare(cursor_key(cursor), cursor_key(best));
+
+			if (cursor->backward ? compared > 0 : compared < 0)
+				best = cursor;
+		}
+	}
+	source->current = best;
+}
+
+static inline void
+source_next(Source *source)
+{
+	ArenaRef record = source->current->record;
+
+	if (source->n == 1)
+	{
+		cursor_next(source->current);
+		if (!source->current->valid)
+			source->current = NULL;
+		return;
+	}
+	for (int i = 0; i < source->n; i++)
+		if (source->cursors[i].valid && source->cursors[i].record == record)
+			cursor_next(&source->cursors[i]);
+	source_settle(source);
+}
+
+static inline void
+source_seek(Source *source, PostingKey key)
+{
+	for (int i = 0; i < source->n; i++)
+		cursor_seek(&source->cursors[i], key);
+	if (source->n > 1)
+		source_settle(source);
+	else if (source->n == 0 || !source->cursors[0].valid)
+		source->current = NULL;
+}
+
+/* Add a list to a source.  There is room. */
+static void
+source_add(Walk *walk, Source *source, const Select *select, const PostingList *list)
+{
+	PostingCursor *cursor = &walk->cursors[walk->ncursors++];
+
+	cursor_open(cursor, &select->state->map, list, select->filter->backward);
+	source->n++;
+	source->count += list->count;
+}
+
+static Source *
+source_new(Walk *walk)
+{
+	Source *source = &walk->sources[walk->nsources++];
+
+	memset(source, 0, sizeof(Source));
+	source->cursors = &walk->cursors[walk->ncursors];
+	return source;
+}
+
+static inline bool
+term_fits(const Walk *walk, const TermFilter *term)
+{
+	return walk->nsources < MAX_SOURCES - 2 && walk->ncursors + term->n < MAX_CURSORS - 2;
+}
+
+/* Open the lists of a query that are ordered by created.  False: one is empty, hence no match. */
+static bool
+open_lists(Walk *walk, const Select *select)
+{
+	const State *state = select->state;
+	const Filter *filter = select->filter;
+
+	walk->nsources = walk->ncursors = 0;
+	walk->by_record = false;
+	for (int t = 0; t < filter->nterms; t++)
+	{
+		const TermFilter *term = &filter->terms[t];
+		Source *source;
+
+		if (!term_fits(walk, term))
+		{
+			walk->by_record = true;
+			continue;
+		}
+		source = source_new(walk);
+		for (int i = 0; i < term->n; i++)
+		{
+			const PostingList *list =
+				state_term(state, term->attr, term->values[i].data, term->values[i].len);
+
+			if (list)
+				source_add(walk, source, select, list);
+		}
+		source_settle(source);
+		if (!source->current)
+			return false;
+	}
+	if (filter->state != FILTER_ANY_STATE || walk->nsources == 0)
+	{
+		Source *source = source_new(walk);
+
+		source_add(walk, source, select,
+				   filter->state != FILTER_ANY_STATE ? &state->shared->by_state[filter->state]
+													 : &state->shared->by_created);
+		source_settle(source);
+	}
+
+	/* The shortest first. */
+	for (int i = 1; i < walk->nsources; i++)
+		for (int j = i; j > 0 && walk->sources[j].count < walk->sources[j - 1].count; j--)
+		{
+			Source swap = walk->sources[j];
+
+			walk->sources[j] = walk->sources[j - 1];
+			walk->sources[j - 1] = swap;
+		}
+	return walk->sources[0].current != NULL;
+}
+
+static bool
+has_term(const State *state, const Blob *blob, const TermFilter *term)
+{
+	const Schema *schema = state->schema;
+	Value rest = blob_value(blob, schema->nattrs, term->attr);
+	Value text;
+
+	if (!rest.data)
+		return false;
+	if (schema->attrs[term->attr].type == ATTR_TEXT)
+	{
+		for (int i = 0; i < term->n; i++)
+			if (term->values[i].len == rest.len &&
+				memcmp(term->values[i].data, rest.data, rest.len) == 0)
+				return true;
+		return false;
+	}
+	while (texts_next(&rest, &text))
+		for (int i = 0; i < term->n; i++)
+			if (term->values[i].len == text.len &&
+				memcmp(term->values[i].data, text.data, text.len) == 0)
+				return true;
+	return false;
+}
+
+/* Does a record match?  Terms and state only if the lists have not told already. */
+static bool
+matches(const Select *select, const Record *record, bool terms, bool *certain)
+{
+	const State *state = select->state;
+	const Filter *filter = select->filter;
+	int nattrs = state->schema->nattrs;
+	const Blob *blob;
+
+	*certain = true;
+	if (record->created < filter->created_from || record->created > filter->created_to ||
+		record->updated < filter->updated_from || record->updated > filter->updated_to)
+		return false;
+	if (terms && filter->state != FILTER_ANY_STATE &&
+		(int) (record->flags & RECORD_STATE) != filter->state)
+		return false;
+	if (!terms && !filter->search)
+		return true;
+	blob = state_blob(state, record);
+	for (int t = 0; terms && t < filter->nterms; t++)
+		if (!has_term(state, blob, &filter->terms[t]))
+			return false;
+	if (filter->search)
+	{
+		Value text;
+
+		if (filter->search_uncertain || (record->flags & RECORD_ODD_CASE) ||
+			(filter->search_beyond_ascii && !(record->flags & RECORD_ASCII)))
+		{
+			*certain = false;
+			return true;
+		}
+		if (!digest_may_have(blob_digest(blob, nattrs), blob->digest_words, &filter->needle))
+			return false;
+		text = blob_value(blob, nattrs, state->schema->search);
+		return text.data && needle_in(&filter->needle, text.data, text.len);
+	}
+	return true;
+}
+
+static PostingKey
+order_key(Order order, const Record *record)
+{
+	PostingKey key = {order == ORDER_CREATED   ? record->created
+					  : order == ORDER_UPDATED ? record->updated
+											   : record->id,
+					  record->id};
+
+	return key;
+}
+
+/* Is a behind b in the query's order? */
+static inline bool
+behind(const Filter *filter, PostingKey a, PostingKey b)
+{
+	int compared = posting_compare(a, b);
+
+	return filter->backward ? compared < 0 : compared > 0;
+}
+
+/*
+ * Where a walk over a list in that order has to start: at this key, or behind it
+ * (*behind_it); false: at its end.
+ */
+static bool
+start_key(const Select *select, Order order, PostingKey *key, bool *behind_it)
+{
+	const Filter *filter = select->filter;
+	bool backward = filter->backward;
+	bool bounded = false;
+	int64_t limit = backward ? INT64_MAX : INT64_MIN;
+
+	if (order == ORDER_CREATED)
+		limit = backward ? filter->created_to : filter->created_from;
+	else if (order == ORDER_UPDATED)
+		limit = backward ? filter->updated_to : filter->updated_from;
+	key->at = limit;
+	key->id = backward ? INT64_MAX : INT64_MIN;
+	bounded = limit != (backward ? INT64_MAX : INT64_MIN);
+	*behind_it = false;
+
+	if (filter->after && order == filter->order &&
+		(!bounded || !behind(filter, *key, filter->after_key)))
+	{
+		*key = filter->after_key;
+		*behind_it = bounded = true;
+	}
+	if (select->started)
+	{
+		*key = select->at;
+		*behind_it = select->at_done;
+		bounded = true;
+	}
+	return bounded;
+}
+
+/* Is a walk over a list in that order past all matches? */
+static inline bool
+past_end(const Filter *filter, Order order, int64_t at)
+{
+	if (order == ORDER_CREATED)
+		return filter->backward ? at < filter->created_from : at > filter->created_to;
+	if (order == ORDER_UPDATED)
+		return filter->backward ? at < filter->updated_from : at > filter->updated_to;
+	return false;
+}
+
+/* ------------------------------------------------------------------- heap */
+
+/* Is a to come after b? */
+static inline bool
+worse(const Filter *filter, const SelectMatch *a, const SelectMatch *b)
+{
+	return behind(filter, a->key, b->key);
+}
+
+static void
+sift_down(const Filter *filter, SelectMatch *heap, size_t n, size_t i)
+{
+	for (;;)
+	{
+		size_t worst = i;
+		SelectMatch swap;
+
+		for (size_t c = 2 * i + 1; c <= 2 * i + 2 && c < n; c++)
+			if (worse(filter, &heap[c], &heap[worst]))
+				worst = c;
+		if (worst == i)
+			return;
+		swap = heap[i];
+		heap[i] = heap[worst];
+		heap[worst] = swap;
+		i = worst;
+	}
+}
+
+/* Keep a match, if it is among the best max_rows. */
+static void
+keep_match(Select *select, const Record *record, bool certain)
+{
+	const Filter *filter = select->filter;
+	SelectMatch match = {order_key(filter->order, record), certain};
+	bool bounded = filter->max_rows != UINT64_MAX && !filter->search;
+
+	if (filter->after && !behind(filter, match.key, filter->after_key))
+		return;
+	if (bounded && select->nmatches >= filter->max_rows)
+	{
+		if (select->nmatches == 0 || !worse(filter, &select->matches[0], &match))
+			return;
+		select->matches[0] = match;
+		sift_down(filter, select->matches, select->nmatches, 0);
+		return;
+	}
+	if (select->nmatches == select->room)
+	{
+		select->room = select->room ? select->room * 2 : 64;
+		select->matches = select->resize(select->matches, select->room * sizeof(SelectMatch));
+	}
+	select->matches[select->nmatches++] = match;
+	if (bounded && select->nmatches == filter->max_rows)
+		for (size_t i = select->nmatches; i-- > 0;)
+			sift_down(filter, select->matches, select->nmatches, i);
+}
+
+/* Heapsort, because it needs no context and no memory. */
+static void
+sort_matches(Select *select)
+{
+	const Filter *filter = select->filter;
+	SelectMatch *matches = select->matches;
+	size_t n = select->nmatches;
+
+	for (size_t i = n / 2; i-- > 0;)
+		sift_down(filter, matches, n, i);
+	while (n > 1)
+	{
+		SelectMatch swap = matches[0];
+
+		matches[0] = matches[--n];
+		matches[n] = swap;
+		sift_down(filter, matches, n, 0);
+	}
+}
+
+/* ------------------------------------------------------------------ steps */
+
+/* A row of the result.  False: end the step. */
+static inline bool
+emit(Select *select, const Record *record, bool certain)
+{
+	if (certain)
+		select->rows++;
+	return !select->emit || select->emit(select->arg, record, certain);
+}
+
+static inline bool
+enough(const Select *select)
+{
+	return select->rows >= select->filter->max_rows;
+}
+
+/* Bring memory that will be looked at soon into the cache. */
+static inline void
+prefetch(const Select *select, const Source *source)
+{
+	const PostingCursor *cursor = source->current;
+	const State *state = select->state;
+
+	if (source->n != 1)
+		return;
+	if (cursor->backward ? cursor->i >= 2 * PREFETCH_AT : cursor->i + 2 * PREFETCH_AT < cursor->n)
+	{
+		int step = cursor->backward ? -PREFETCH_AT : PREFETCH_AT;
+
+		__builtin_prefetch(arena_at(&state->map, cursor->records[cursor->i + 2 * step]));
+		if (select->filter->search)
+			__builtin_prefetch(arena_at(
+				&state->map, state_record(state, cursor->records[cursor->i + step])->blob));
+	}
+}
+
+/*
+ * Walk lists that are ordered by created, side by side.  Found records are
+ * emitted, or kept as matches.
+ */
+static void
+step_lists(Select *select, int budget)
+{
+	static Walk walk;
+	const Filter *filter = select->filter;
+	Source *lead;
+	PostingKey key;
+	bool behind_it;
+	bool collect = select->plan == SELECT_COLLECT;
+	bool certain;
+	bool look =
+		filter->search || filter->updated_from != INT64_MIN || filter->updated_to != INT64_MAX;
+
+	select->done = true;
+	if (enough(select) || !open_lists(&walk, select))
+		return;
+	lead = &walk.sources[0];
+	look |= walk.by_record;
+	if (start_key(select, ORDER_CREATED, &key, &behind_it))
+	{
+		source_seek(lead, key);
+		if (behind_it && lead->current && posting_compare(cursor_key(lead->current), key) == 0)
+			source_next(lead);
+	}
+	while (lead->current && !past_end(filter, ORDER_CREATED, lead->current->at))
+	{
+		ArenaRef ref = lead->current->record;
+		bool all = true;
+
+		for (int i = 1; i < walk.nsources && all; i++)
+		{
+			Source *source = &walk.sources[i];
+
+			if (source->current && source->current->record != ref)
+				source_seek(source, cursor_key(lead->current));
+			if (!source->current)
+				return;
+			if (source->current->record != ref)
+			{
+				/* Nothing before this can match. */
+				source_seek(lead, cursor_key(source->current));
+				all = false;
+			}
+		}
+		budget--;
+		if (all)
+		{
+			const Record *record = state_record(select->state, ref);
+
+			if (look)
+				prefetch(select, lead);
+			budget -= look ? SCAN_COST : 0;
+			if (!look || matches(select, record, walk.by_record, &certain))
+			{
+				if (!look)
+					certain = true;
+				if (collect)
+					keep_match(select, record, certain);
+				else if (!emit(select, record, certain))
+					budget = 0;
+				else if (enough(select))
+					return;
+			}
+		}
+		if (budget <= 0 && lead->current)
+		{
+			/* The one that the lead has just come to is still to be looked at. */
+			select->at = cursor_key(lead->current);
+			select->at_done = all;
+			select->started = true;
+			select->done = false;
+			return;
+		}
+		if (all)
+			source_next(lead);
+	}
+}
+
+/* Walk the list that has the query's order, and look at each record. */
+static void
+step_filter(Select *select, int budget)
+{
+	const State *state = select->state;
+	const Filter *filter = select->filter;
+	PostingCursor cursor;
+	PostingKey key;
+	bool behind_it;
+	bool certain;
+
+	select->done = true;
+	if (enough(select))
+		return;
+	cursor_open(&cursor, &state->map,
+				filter->order == ORDER_UPDATED ? &state->shared->by_updated : &state->shared->by_id,
+				filter->backward);
+	if (start_key(select, filter->order, &key, &behind_it))
+	{
+		cursor_seek(&cursor, key);
+		if (behind_it && cursor.valid && posting_compare(cursor_key(&cursor), key) == 0)
+			cursor_next(&cursor);
+	}
+	for (; cursor.valid && !past_end(filter, filter->order, cursor.at); cursor_next(&cursor))
+	{
+		const Record *record = state_record(state, cursor.record);
+
+		budget -= SCAN_COST;
+		if (matches(select, record, true, &certain))
+		{
+			if (!emit(select, record, certain))
+				budget = 0;
+			else if (enough(select))
+				return;
+		}
+		if (budget <= 0)
+		{
+			select->at = order_key(filter->order, record);
+			select->at_done = true;
+			select->started = true;
+			select->done = false;
+			return;
+		}
+	}
+}
+
+static void
+step_ids(Select *select, int budget)
+{
+	const State *state = select->state;
+	const Filter *filter = select->filter;
+	bool certain;
+
+	for (; select->next_id < filter->nids && budget > 0; budget -= SCAN_COST)
+	{
+		ArenaRef ref = state_find(state, filter->ids[select->next_id++]);
+
+		if (ref && matches(select, state_record(state, ref), true, &certain))
+			keep_match(select, state_record(state, ref), certain);
+	}
+	select->done = select->next_id == filter->nids;
+}
+
+/* Emit the matches that were found, in order. */
+static void
+step_sorted(Select *select, int budget)
+{
+	const State *state = select->state;
+
+	while (select->next_match < select->nmatches && !enough(select))
+	{
+		const SelectMatch *match = &select->matches[select->next_match++];
+		ArenaRef ref = state_find(state, match->key.id);
+		bool certain;
+
+		/* It may have changed since. */
+		if (!ref || !matches(select, state_record(state, ref), true, &certain))
+			continue;
+		budget -= SCAN_COST;
+		if (!emit(select, state_record(state, ref), certain) || budget <= 0)
+			break;
+	}
+	select->done = select->next_match == select->nmatches || enough(select);
+}
+
+/* Which way is shorter? */
+static void
+make_plan(Select *select)
+{
+	static Walk walk;
+	const Filter *filter = select->filter;
+	uint64_t all = select->state->shared->by_created.count;
+	uint64_t shortest;
+
+	select->planned = true;
+	if (filter->by_ids)
+	{
+		select->plan = SELECT_IDS;
+		return;
+	}
+	if (filter->order == ORDER_CREATED)
+	{
+		select->plan = SELECT_WALK;
+		return;
+	}
+	if (!open_lists(&walk, select))
+	{
+		select->done = true;
+		return;
+	}
+	shortest = walk.sources[0].count;
+	/* Of so many in order one matches; a bound may leave far less to walk. */
+	if (shortest == all ||
+		(filter->max_rows < shortest && filter->max_rows * (all / shortest + 1) < shortest))
+		select->plan = SELECT_FILTER;
+	else
+		select->plan = SELECT_COLLECT;
+}
+
+void
+select_init(Select *select, const State *state, const Filter *filter)
+{
+	memset(select, 0, sizeof(Select));
+	select->state = state;
+	select->filter = filter;
+}
+
+void
+select_step(Select *select, int budget)
+{
+	if (!select->planned)
+	{
+		make_plan(select);
+		if (select->done)
+			return;
+	}
+	switch (select->plan)
+	{
+		case SELECT_FILTER:
+			step_filter(select, budget);
+			break;
+		case SELECT_SORTED:
+			step_sorted(select, budget);
+			break;
+		case SELECT_WALK:
+			step_lists(select, budget);
+			break;
+		default:
+			if (select->plan == SELECT_IDS)
+				step_ids(select, budget);
+			else
+				step_lists(select, budget);
+			if (!select->done)
+				break;
+			/* All that match are known. */
+			select->plan = SELECT_SORTED;
+			select->unsorted = true;
+			select->done = false;
+			if (select->nmatches <= SORT_AT_ONCE)
+			{
+				select_sort(select);
+				step_sorted(select, budget);
+			}
+	}
+}
+
+void
+select_sort(Select *select)
+{
+	sort_matches(select);
+	select->unsorted = false;
+}
+
+bool
+select_count_fast(const State *state, const Filter *filter, uint64_t *count)
+{
+	const PostingList *list;
+	PostingKey from = {filter->created_from, INT64_MIN};
+	PostingKey to = {filter->created_to, INT64_MAX};
+	uint64_t before = 0;
+
+	if (filter->by_ids || filter->search || filter->updated_from != INT64_MIN ||
+		filter->updated_to != INT64_MAX)
+		return false;
+	if (filter->nterms == 0)
+		list = filter->state == FILTER_ANY_STATE ? &state->shared->by_created
+												 : &state->shared->by_state[filter->state];
+	else if (filter->nterms == 1 && filter->state == FILTER_ANY_STATE && filter->terms[0].n == 1)
+		list = state_term(state, filter->terms[0].attr, filter->terms[0].values[0].data,
+						  filter->terms[0].values[0].len);
+	else
+		return false;
+	*count = list ? list->count : 0;
+	if (!list || filter->created_from > filter->created_to)
+	{
+		*count = 0;
+		return true;
+	}
+	if (filter->created_to != INT64_MAX)
+		*count = posting_rank(&state->map, list, to);
+	if (filter->created_from != INT64_MIN)
+		before = posting_rank(&state->map, list, from);
+	*count = *count > before ? *count - before : 0;
+	return true;
+}

@@ -1,0 +1,243 @@
+/*-------------------------------------------------------------------------
+ *
+ * tasks.c
+ *		The kind "tasks": declaration, events, and the functions that write.
+ *
+ *	create		title, scope, data: a new record, pending
+ *	rename		title
+ *	complete	reopen	delete
+ *
+ * An event for an id that is not there does nothing, nor does create for one
+ * that is.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "cortex/model.h"
+
+#include "utils/builtins.h"
+
+enum
+{
+	ATTR_DATA,
+	ATTR_TITLE,
+	ATTR_SCOPE,
+};
+
+#define MAX_SCOPE 1024
+#define OVERHEAD  256
+
+PG_FUNCTION_INFO_V1(netbus_task_create);
+PG_FUNCTION_INFO_V1(netbus_task_rename);
+PG_FUNCTION_INFO_V1(netbus_task_complete);
+PG_FUNCTION_INFO_V1(netbus_task_reopen);
+PG_FUNCTION_INFO_V1(netbus_task_delete);
+
+static void
+set_title(Image *image, Value title)
+{
+	image->values[ATTR_TITLE] = title;
+	image->flags &= ~RECORD_ODD_CASE;
+	if (text_has_odd_case(title.data, title.len))
+		image->flags |= RECORD_ODD_CASE;
+	image->same_values = false;
+}
+
+static FoldResult
+fold_create(const State *state, Event *event, const Record *record, Image *image)
+{
+	const Attribute *attrs = state->schema->attrs;
+	Value title;
+
+	if (!event_text(event, "title", &attrs[ATTR_TITLE], true, &title) ||
+		!event_text(event, "scope", &attrs[ATTR_SCOPE], false, &image->values[ATTR_SCOPE]) ||
+		!event_jsonb(event, "data", &image->values[ATTR_DATA]))
+		return FOLD_BAD;
+	if (record)
+		return FOLD_NOOP;
+	set_title(image, title);
+	return FOLD_PUT;
+}
+
+static FoldResult
+fold_rename(const State *state, Event *event, const Record *record, Image *image)
+{
+	Value title;
+
+	if (!event_text(event, "title", &state->schema->attrs[ATTR_TITLE], true, &title))
+		return FOLD_BAD;
+	if (!record)
+		return FOLD_NOOP;
+	image_keep_values(state, record, image);
+	set_title(image, title);
+	return FOLD_PUT;
+}
+
+static FoldResult
+fold_complete(const State *state, Event *event, const Record *record, Image *image)
+{
+	if (!record)
+		return FOLD_NOOP;
+	image->flags |= 1;
+	return FOLD_PUT;
+}
+
+static FoldResult
+fold_reopen(const State *state, Event *event, const Record *record, Image *image)
+{
+	if (!record)
+		return FOLD_NOOP;
+	image->flags &= ~RECORD_STATE;
+	return FOLD_PUT;
+}
+
+static FoldResult
+fold_delete(const State *state, Event *event, const Record *record, Image *image)
+{
+	return record ? FOLD_REMOVE : FOLD_NOOP;
+}
+
+/* id, title, status, scope, data, created, updated */
+static void
+task_row(const Record *record, const Blob *blob, Datum *values, bool *nulls)
+{
+	int nattrs = tasks_kind.schema.nattrs;
+	Value scope = blob_value(blob, nattrs, ATTR_SCOPE);
+	Value data = blob_value(blob, nattrs, ATTR_DATA);
+
+	memset(nulls, 0, tasks_kind.ncolumns * sizeof(bool));
+	values[0] = Int64GetDatum(record->id);
+	values[1] = value_text(blob_value(blob, nattrs, ATTR_TITLE));
+	values[2] = CStringGetTextDatum(record->flags & RECORD_STATE ? "completed" : "pending");
+	nulls[3] = !scope.data;
+	values[3] = scope.data ? value_text(scope) : (Datum) 0;
+	nulls[4] = !data.data;
+	values[4] = data.data ? value_jsonb(data) : (Datum) 0;
+	values[5] = TimestampTzGetDatum(record->created);
+	values[6] = TimestampTzGetDatum(record->updated);
+}
+
+static const EventKind events[] = {{"create", fold_create},
+								   {"rename", fold_rename},
+								   {"complete", fold_complete},
+								   {"reopen", fold_reopen},
+								   {"delete", fold_delete}};
+
+const ModelKind tasks_kind = {
+	.name = "tasks",
+	.record = "task",
+	.type = "task",
+	.schema = {.nattrs = 3,
+			   .attrs = {[ATTR_DATA] = {"data", ATTR_JSONB, false, MODEL_MAX_TEXT},
+						 [ATTR_TITLE] = {"title", ATTR_TEXT, false, MODEL_MAX_TEXT},
+						 [ATTR_SCOPE] = {"scope", ATTR_TEXT, true, MAX_SCOPE}},
+			   .search = ATTR_TITLE},
+	.nevents = lengthof(events),
+	.events = events,
+	.nfilters = 4,
+	.filters = {{"status", FILTER_STATUS, 0},
+				{"title_contains", FILTER_SEARCH, ATTR_TITLE},
+				{"scope", FILTER_VALUE, ATTR_SCOPE},
+				{"ids", FILTER_IDS, 0}},
+	.states = {"pending", "completed"},
+	.ncolumns = 7,
+	.row = task_row,
+};
+
+/* ------------------------------------------------------------------- SQL */
+
+static Model *
+open_model(FunctionCallInfo fcinfo, int n)
+{
+	return model_open(&tasks_kind, PG_ARGISNULL(n) ? NULL : PG_GETARG_TEXT_PP(n), ACL_INSERT);
+}
+
+/* task_create(title, scope, data, id, model) -> id */
+Datum
+netbus_task_create(PG_FUNCTION_ARGS)
+{
+	Model *model = open_model(fcinfo, 4);
+	text *title = arg_sized_text(fcinfo, 0, "title", true, MODEL_MAX_TEXT);
+	text *scope = arg_sized_text(fcinfo, 1, "scope", false, MAX_SCOPE);
+	Jsonb *data = PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2);
+	int64 id = PG_ARGISNULL(3) ? model_new_id() : PG_GETARG_INT64(3);
+	JsonbParseState *parse;
+
+	if (data)
+		arg_check_size("data", VARSIZE(data) - VARHDRSZ, MODEL_MAX_TEXT);
+	if (!PG_ARGISNULL(3))
+	{
+		bool exists;
+
+		model_await(model);
+		model_lock(model);
+		exists = state_find(&model->state, id) != 0;
+		model_unlock(model);
+		if (exists)
+			ereport(ERROR, (errcode(ERRCODE_UNIQUE_VIOLATION),
+							errmsg("task %lld already exists", (long long) id),
+							errhint("Leave out \"id\" to have one generated.")));
+	}
+	event_check_memory(model, VARSIZE_ANY(title) + OVERHEAD + (data ? VARSIZE(data) : 0));
+	event_begin(&parse, "create", id);
+	event_put_text(&parse, "title", VARDATA_ANY(title), VARSIZE_ANY_EXHDR(title));
+	if (scope)
+		event_put_text(&parse, "scope", VARDATA_ANY(scope), VARSIZE_ANY_EXHDR(scope));
+	if (data)
+		event_put_jsonb(&parse, "data", data);
+	event_publish(model, &parse, false);
+	PG_RETURN_INT64(id);
+}
+
+/* task_rename(id, title, model) -> it was there */
+Datum
+netbus_task_rename(PG_FUNCTION_ARGS)
+{
+	Model *model = open_model(fcinfo, 2);
+	text *title = arg_sized_text(fcinfo, 1, "title", true, MODEL_MAX_TEXT);
+	JsonbParseState *parse;
+
+	if (PG_ARGISNULL(0))
+		arg_null("id");
+	if (!record_visible(model, PG_GETARG_INT64(0)))
+		PG_RETURN_BOOL(false);
+	event_begin(&parse, "rename", PG_GETARG_INT64(0));
+	event_put_text(&parse, "title", VARDATA_ANY(title), VARSIZE_ANY_EXHDR(title));
+	event_publish(model, &parse, false);
+	PG_RETURN_BOOL(true);
+}
+
+/* An update that is nothing but its name. */
+static Datum
+update(FunctionCallInfo fcinfo, const char *op, bool deletes)
+{
+	Model *model = open_model(fcinfo, 1);
+	JsonbParseState *parse;
+
+	if (PG_ARGISNULL(0))
+		arg_null("id");
+	if (!record_visible(model, PG_GETARG_INT64(0)))
+		PG_RETURN_BOOL(false);
+	event_begin(&parse, op, PG_GETARG_INT64(0));
+	event_publish(model, &parse, deletes);
+	PG_RETURN_BOOL(true);
+}
+
+Datum
+netbus_task_complete(PG_FUNCTION_ARGS)
+{
+	return update(fcinfo, "complete", false);
+}
+
+Datum
+netbus_task_reopen(PG_FUNCTION_ARGS)
+{
+	return update(fcinfo, "reopen", false);
+}
+
+Datum
+netbus_task_delete(PG_FUNCTION_ARGS)
+{
+	return update(fcinfo, "delete", true);
+}
