@@ -147,9 +147,8 @@ record_visible(Model *model, int64 id)
 		found = state_find(&model->state, id) != 0;
 		model_unlock(model);
 	}
-	if (!found)
+	if (!found && model_await(model))
 	{
-		model_await(model);
 		model_lock(model);
 		found = state_find(&model->state, id) != 0;
 		model_unlock(model);

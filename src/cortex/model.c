@@ -29,6 +29,7 @@
 
 #include "cortex/model.h"
 
+#include "access/xact.h"
 #include "access/xlog.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -474,7 +475,7 @@ model_lock(Model *model)
 		LWLockRelease(model_lock_of(slot));
 		CHECK_FOR_INTERRUPTS();
 		if (slot->relid != model->relid || pg_atomic_read_u32(&slot->phase) != MODEL_READY)
-			model_await(model);
+			(void) model_await(model);
 		else
 			map_extents(model);
 	}
@@ -639,7 +640,19 @@ model_committed_seq(Model *model)
 	return ring_committed_seq(ring);
 }
 
-void
+/* Has this transaction created it?  Then nobody folds it yet. */
+static bool
+is_new(Model *model)
+{
+	if (likely(!TransactionIdIsValid(model->creator)))
+		return false;
+	if (TransactionIdIsCurrentTransactionId(model->creator))
+		return true;
+	model->creator = InvalidTransactionId;
+	return false;
+}
+
+bool
 model_await(Model *model)
 {
 	uint64 seq = 0;
@@ -648,13 +661,15 @@ model_await(Model *model)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("models are not folded on a standby"),
 						errhint("Ask the primary, or read the model's log.")));
+	if (is_new(model))
+		return false;
 	(void) has_slot(model);
 	if (model_read_consistency == READ_COMMITTED_EVENTS)
 		seq = model_committed_seq(model);
 	else if (model_read_consistency == READ_SESSION_EVENTS)
 		seq = model->session_seq;
 	if (likely(model->slot && is_folded(model->slot, seq)))
-		return;
+		return true;
 	if (!model_wait(model, seq, nb_now_us() + (int64) nb_wait_timeout * 1000))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -664,6 +679,7 @@ model_await(Model *model)
 					 : errmsg("model \"%s\" of %s is not ready", model->name, model->kind->name),
 				 errdetail("netbus.wait_timeout is %d ms.", nb_wait_timeout),
 				 errhint("The views netbus.stat_model and netbus.stat_worker tell what it does.")));
+	return true;
 }
 
 /* -------------------------------------------------------------------- ids */

@@ -190,8 +190,9 @@ typedef struct Model
 	Oid user;
 	AclMode rights;
 
-	uint64 session_seq; /* of the last event that this session has committed, at most */
-	bool written;       /* by this transaction; */
+	TransactionId creator; /* the transaction of ours that has created it, if it may still run */
+	uint64 session_seq;    /* of the last event that this session has committed, at most */
+	bool written;          /* by this transaction; */
 	bool deletes;
 	uint64 written_bytes;
 	struct Model *next_written;
@@ -209,9 +210,10 @@ extern void model_adopt(Model *model, ModelSlot *slot); /* of the worker */
 
 /*
  * Read: wait until what shall be seen is folded, then look, between these two, at
- * model->state.  Nothing that may take long or wait happens in between.
+ * model->state.  Nothing that may take long or wait happens in between.  False: there
+ * is nothing to see, because this transaction has only created the model.
  */
-extern void model_await(Model *model);
+extern bool model_await(Model *model);
 extern void model_lock(Model *model);
 extern void model_unlock(Model *model);
 

@@ -270,6 +270,7 @@ create_model(const ModelKind *kind, const char *name)
 	CatalogTupleInsert(rel, heap_form_tuple(RelationGetDescr(rel), values, nulls));
 	table_close(rel, RowExclusiveLock);
 	CommandCounterIncrement();
+	model_local(log, kind_index(kind))->creator = GetTopTransactionId();
 	ddl_in_xact = true;
 	return true;
 }

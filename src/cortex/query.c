@@ -430,9 +430,8 @@ query_rows(FunctionCallInfo fcinfo, const ModelKind *kind)
 	parse_paging(fcinfo, kind->nfilters, &filter);
 	model = model_open(kind, model_arg(fcinfo, kind->nfilters + ARG_MODEL), ACL_SELECT);
 	InitMaterializedSRF(fcinfo, 0);
-	if (!model)
+	if (!model || !model_await(model))
 		return (Datum) 0;
-	model_await(model);
 	sink.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	sink.context =
 		AllocSetContextCreate(CurrentMemoryContext, "netbus row", ALLOCSET_DEFAULT_SIZES);
@@ -451,9 +450,8 @@ query_count(FunctionCallInfo fcinfo, const ModelKind *kind)
 
 	parse_filter(fcinfo, kind, &filter);
 	model = model_open(kind, model_arg(fcinfo, kind->nfilters + ARG_COUNT_MODEL), ACL_SELECT);
-	if (!model)
+	if (!model || !model_await(model))
 		PG_RETURN_INT64(0);
-	model_await(model);
 	model_lock(model);
 	known = select_count_fast(&model->state, &filter, &count);
 	model_unlock(model);
@@ -480,9 +478,8 @@ query_one(FunctionCallInfo fcinfo, const ModelKind *kind)
 	if (PG_ARGISNULL(0))
 		arg_null("id");
 	model = model_open(kind, model_arg(fcinfo, 1), ACL_SELECT);
-	if (model)
+	if (model && model_await(model))
 	{
-		model_await(model);
 		query.model = model;
 		query.copies.data = palloc(query.copies.room = 4096);
 		model_lock(model);

@@ -166,19 +166,10 @@ netbus_task_create(PG_FUNCTION_ARGS)
 
 	if (data)
 		arg_check_size("data", VARSIZE(data) - VARHDRSZ, MODEL_MAX_TEXT);
-	if (!PG_ARGISNULL(3))
-	{
-		bool exists;
-
-		model_await(model);
-		model_lock(model);
-		exists = state_find(&model->state, id) != 0;
-		model_unlock(model);
-		if (exists)
-			ereport(ERROR, (errcode(ERRCODE_UNIQUE_VIOLATION),
-							errmsg("task %lld already exists", (long long) id),
-							errhint("Leave out \"id\" to have one generated.")));
-	}
+	if (!PG_ARGISNULL(3) && record_visible(model, id))
+		ereport(ERROR, (errcode(ERRCODE_UNIQUE_VIOLATION),
+						errmsg("task %lld already exists", (long long) id),
+						errhint("Leave out \"id\" to have one generated.")));
 	event_check_memory(model, VARSIZE_ANY(title) + OVERHEAD + (data ? VARSIZE(data) : 0));
 	event_begin(&parse, "create", id);
 	event_put_text(&parse, "title", VARDATA_ANY(title), VARSIZE_ANY_EXHDR(title));
