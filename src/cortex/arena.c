@@ -23,12 +23,11 @@
 
 #include <string.h>
 
-#define UNIT       8
-#define MIN_UNITS  2           /* header, and the links of a free piece */
-#define SMALL      ARENA_STEPS /* below, a list for each size */
-#define STEP_BITS  4
-#define FREE_BIT   0x80000000u
-#define NO_ROOM(l) ((l) >= ARENA_LEVELS)
+#define UNIT      8
+#define MIN_UNITS 2           /* header, and the links of a free piece */
+#define SMALL     ARENA_STEPS /* below, a list for each size */
+#define STEP_BITS 4
+#define FREE_BIT  0x80000000u
 
 typedef struct Piece
 {
@@ -127,24 +126,33 @@ unlink_free(ArenaMap *map, ArenaRef ref)
 	piece->units &= ~FREE_BIT;
 }
 
+/*
+ * The size to look for: rounded up, so that any piece of the list that it leads to
+ * will do.
+ */
+static inline uint64_t
+list_size(uint64_t units)
+{
+	return units < SMALL ? units
+						 : units + (UINT64_C(1) << (63 - __builtin_clzll(units) - STEP_BITS)) - 1;
+}
+
 /* A free piece of at least that size; 0: none. */
 static ArenaRef
-find_free(const Arena *arena, uint32_t units)
+find_free(const Arena *arena, uint64_t units)
 {
 	uint32_t bits;
 	int level;
 	int step;
 
-	/* Round up, so that any piece of the list will do. */
-	if (units >= SMALL)
-		units += (1u << (31 - __builtin_clz(units) - STEP_BITS)) - 1;
-	list_of(units, &level, &step);
-	if (level >= ARENA_LEVELS)
+	units = list_size(units);
+	if (units >= FREE_BIT)
 		return 0;
+	list_of(units, &level, &step);
 	bits = arena->steps[level] & (~0u << step);
 	if (!bits)
 	{
-		bits = level + 1 < ARENA_LEVELS ? arena->levels & (~0u << (level + 1)) : 0;
+		bits = arena->levels & (~0u << (level + 1));
 		if (!bits)
 			return 0;
 		level = __builtin_ctz(bits);
@@ -153,12 +161,24 @@ find_free(const Arena *arena, uint32_t units)
 	return arena->free[level][__builtin_ctz(bits)];
 }
 
-static inline uint32_t
+static inline uint64_t
 units_for(size_t bytes)
 {
-	uint32_t units = (uint32_t) ((bytes + UNIT - 1) / UNIT) + 1;
+	uint64_t units = (bytes + UNIT - 1) / UNIT + 1;
 
 	return units < MIN_UNITS ? MIN_UNITS : units;
+}
+
+/* A free piece of at least that size, with more memory if need be. */
+static ArenaRef
+get_free(ArenaMap *map, uint64_t units)
+{
+	ArenaRef ref;
+
+	/* A piece that is as large as this, and no smaller one, is sure to be found. */
+	while ((ref = find_free(map->arena, units)) == 0)
+		map->grow(map, list_size(units) * UNIT);
+	return ref;
 }
 
 bool
@@ -167,19 +187,26 @@ arena_has(const ArenaMap *map, size_t bytes)
 	return find_free(map->arena, units_for(bytes)) != 0;
 }
 
+void
+arena_reserve(ArenaMap *map, size_t bytes)
+{
+	/*
+	 * An allocation takes from the piece found here no more than its own size, and
+	 * looks for a 16th more at most.
+	 */
+	(void) get_free(map, units_for(bytes + bytes / ARENA_STEPS));
+}
+
 ArenaRef
 arena_alloc(ArenaMap *map, size_t bytes)
 {
 	Arena *arena = map->arena;
+	ArenaRef ref = get_free(map, units_for(bytes));
 	uint32_t units = units_for(bytes);
-	ArenaRef ref;
-	Piece *piece;
+	Piece *piece = piece_at(map, ref);
 	uint32_t rest;
 
-	while ((ref = find_free(arena, units)) == 0)
-		map->grow(map, bytes + 2 * UNIT);
 	unlink_free(map, ref);
-	piece = piece_at(map, ref);
 	rest = piece_units(piece) - units;
 	if (rest >= MIN_UNITS)
 	{
@@ -219,6 +246,24 @@ arena_free(ArenaMap *map, ArenaRef ref)
 	link_free(map, ref);
 }
 
+void
+arena_trim(ArenaMap *map, ArenaRef ref, size_t bytes)
+{
+	Piece *piece = piece_at(map, ref);
+	uint32_t units = units_for(bytes);
+	uint32_t rest = piece->units - units;
+	Piece *second;
+
+	if (piece->units < units + MIN_UNITS)
+		return;
+	second = piece_at(map, ref + units);
+	second->units = rest;
+	second->before = units;
+	piece_at(map, ref + piece->units)->before = rest;
+	piece->units = units;
+	arena_free(map, ref + units);
+}
+
 size_t
 arena_room(const ArenaMap *map, ArenaRef ref)
 {
@@ -229,7 +274,7 @@ void
 arena_map(ArenaMap *map, char *extent, uint32_t nblocks)
 {
 	for (uint32_t i = 0; i < nblocks; i++)
-		map->blocks[map->nmapped++] = extent + (i << ARENA_BLOCK_SHIFT);
+		map->blocks[map->nmapped++] = extent + ((size_t) i << ARENA_BLOCK_SHIFT);
 }
 
 void
@@ -253,8 +298,8 @@ bool
 arena_check(const ArenaMap *map)
 {
 	const Arena *arena = map->arena;
-	ArenaRef ref = 1;
-	ArenaRef limit = arena->nblocks << ARENA_REF_SHIFT;
+	uint64_t ref = 1;
+	uint64_t limit = (uint64_t) arena->nblocks << ARENA_REF_SHIFT;
 	uint64_t used = 0;
 	uint32_t nfree = 0;
 	uint32_t before = 0;

@@ -24,6 +24,8 @@ typedef uint32_t ArenaRef; /* in units of 8 bytes from the first block; 0: none 
 #define ARENA_REF_MASK    (((ArenaRef) 1 << ARENA_REF_SHIFT) - 1)
 #define ARENA_MAX_BLOCKS  ((uint32_t) 1 << (32 - ARENA_REF_SHIFT)) /* 32 GB */
 
+#define ARENA_OVERHEAD 16 /* of an allocation, at most: header, and what fills it up */
+
 #define ARENA_LEVELS 29 /* powers of two of sizes, */
 #define ARENA_STEPS  16 /* and what they are divided into */
 
@@ -62,6 +64,15 @@ extern void arena_add(ArenaMap *map, uint32_t nblocks);
 /* Allocate; bytes > 0.  8-byte aligned, not cleared.  Calls grow() if there is no room. */
 extern ArenaRef arena_alloc(ArenaMap *map, size_t bytes);
 extern void arena_free(ArenaMap *map, ArenaRef ref);
+
+/* Make an allocation smaller, in place. */
+extern void arena_trim(ArenaMap *map, ArenaRef ref, size_t bytes);
+
+/*
+ * Find memory now, where to fail does no harm: until that many bytes are allocated,
+ * each with ARENA_OVERHEAD, arena_alloc() does not call grow().
+ */
+extern void arena_reserve(ArenaMap *map, size_t bytes);
 
 /* Is there one free piece of that size? */
 extern bool arena_has(const ArenaMap *map, size_t bytes);
