@@ -10,7 +10,7 @@
  * begins another; one in the middle moves at most a chunk's entries, and a full
  * chunk is split into halves.  An entry is removed at once: there are no
  * tombstones to pass, and a chunk that gets small joins its neighbour.  A short
- * list has one chunk, which grows from 4 entries.
+ * list has one chunk, which grows from 4 entries, and shrinks.
  *
  *-------------------------------------------------------------------------
  */
@@ -34,10 +34,16 @@ chunk_records(Chunk *chunk)
 	return (ArenaRef *) (chunk->ats + chunk->room);
 }
 
+static inline size_t
+chunk_size(uint32_t room)
+{
+	return sizeof(Chunk) + room * (sizeof(int64_t) + sizeof(ArenaRef));
+}
+
 static ArenaRef
 chunk_new(ArenaMap *map, uint32_t room)
 {
-	ArenaRef ref = arena_alloc(map, sizeof(Chunk) + room * (sizeof(int64_t) + sizeof(ArenaRef)));
+	ArenaRef ref = arena_alloc(map, chunk_size(room));
 	Chunk *chunk = arena_at(map, ref);
 
 	chunk->count = 0;
@@ -232,6 +238,28 @@ make_room(ArenaMap *map, PostingList *list, uint32_t i, uint32_t at)
 	return at <= keep ? i : i + 1;
 }
 
+size_t
+posting_need(const ArenaMap *map, const PostingList *list)
+{
+	const Chunk *chunk;
+	size_t dir = 0;
+
+	if (list->nchunks == 0)
+		return chunk_size(FIRST_ROOM) + ARENA_OVERHEAD;
+	if (list->dir_room == 0)
+	{
+		chunk = arena_at(map, list->dir);
+		if (chunk->count < chunk->room)
+			return 0;
+		if (chunk->room < POSTING_CHUNK)
+			return chunk_size(chunk->room * 2) + ARENA_OVERHEAD;
+	}
+	/* Any chunk may be full. */
+	if (list->nchunks >= list->dir_room)
+		dir = (list->dir_room ? list->dir_room * 2 : FIRST_DIR) * sizeof(PostingDir);
+	return chunk_size(POSTING_CHUNK) + dir + 2 * ARENA_OVERHEAD;
+}
+
 void
 posting_insert(ArenaMap *map, PostingList *list, int64_t at, ArenaRef record)
 {
@@ -275,6 +303,20 @@ posting_insert(ArenaMap *map, PostingList *list, int64_t at, ArenaRef record)
 	update_dir(map, list, i);
 }
 
+/* Give back the memory of a chunk that got nearly empty, the only one of its list. */
+static void
+shrink_chunk(ArenaMap *map, const PostingList *list)
+{
+	Chunk *chunk = arena_at(map, list->dir);
+	const ArenaRef *records = chunk_records(chunk);
+
+	if (chunk->room <= FIRST_ROOM || chunk->count > chunk->room / 4)
+		return;
+	chunk->room /= 2;
+	memmove(chunk_records(chunk), records, chunk->count * sizeof(ArenaRef));
+	arena_trim(map, list->dir, chunk_size(chunk->room));
+}
+
 bool
 posting_remove(ArenaMap *map, PostingList *list, int64_t at, ArenaRef record)
 {
@@ -300,6 +342,8 @@ posting_remove(ArenaMap *map, PostingList *list, int64_t at, ArenaRef record)
 	{
 		if (list->count == 0)
 			posting_clear(map, list);
+		else
+			shrink_chunk(map, list);
 		return true;
 	}
 	if (chunk->count == 0)
@@ -307,12 +351,12 @@ posting_remove(ArenaMap *map, PostingList *list, int64_t at, ArenaRef record)
 	else
 	{
 		update_dir(map, list, i);
-		/* Two that are together at most half full become one. */
+		/* Two that leave a quarter of one free become one. */
 		for (uint32_t first = i > 0 ? i - 1 : 0; first <= i && first + 1 < list->nchunks; first++)
 		{
 			PostingDir *dir = dir_of(map, list) + first;
 
-			if (dir[0].count + dir[1].count <= POSTING_CHUNK / 2)
+			if (dir[0].count + dir[1].count <= POSTING_CHUNK * 3 / 4)
 			{
 				Chunk *into = arena_at(map, dir[0].chunk);
 				Chunk *from = arena_at(map, dir[1].chunk);

@@ -47,6 +47,9 @@ typedef struct PostingKey
 
 extern void posting_insert(ArenaMap *map, PostingList *list, int64_t at, ArenaRef record);
 
+/* What an insertion allocates, at most; see arena_reserve(). */
+extern size_t posting_need(const ArenaMap *map, const PostingList *list);
+
 /* False: it was not there. */
 extern bool posting_remove(ArenaMap *map, PostingList *list, int64_t at, ArenaRef record);
 
