@@ -181,12 +181,6 @@ get_free(ArenaMap *map, uint64_t units)
 	return ref;
 }
 
-bool
-arena_has(const ArenaMap *map, size_t bytes)
-{
-	return find_free(map->arena, units_for(bytes)) != 0;
-}
-
 void
 arena_reserve(ArenaMap *map, size_t bytes)
 {

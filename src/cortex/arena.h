@@ -74,9 +74,6 @@ extern void arena_trim(ArenaMap *map, ArenaRef ref, size_t bytes);
  */
 extern void arena_reserve(ArenaMap *map, size_t bytes);
 
-/* Is there one free piece of that size? */
-extern bool arena_has(const ArenaMap *map, size_t bytes);
-
 /* Bytes that an allocation can hold. */
 extern size_t arena_room(const ArenaMap *map, ArenaRef ref);
 

@@ -51,7 +51,6 @@
 #define MIN_RETRY_MS  100
 #define MAX_RETRY_MS  10000
 #define MAX_ERRORS    10000 /* rows that are kept of a model */
-#define SPARE_BYTES   (128 * 1024)
 
 enum
 {
@@ -195,15 +194,8 @@ fold_event(Model *model, const ReaderEvent *read)
 	switch (result)
 	{
 		case FOLD_PUT:
-		{
-			Size need = 2 * read->event.payload_len + SPARE_BYTES;
-
-			/* Memory is found here, where to fail does no harm, and not within the change. */
-			if (!arena_has(&state->map, need))
-				state->map.grow(&state->map, need);
 			state_put(state, &image);
-		}
-		break;
+			break;
 		case FOLD_REMOVE:
 			(void) state_remove(state, event.id);
 			break;

@@ -272,7 +272,6 @@ load_part(SnapshotLoad *load, Model *model, char *data, Size bytes)
 		SavedRecord *saved = (SavedRecord *) (data + at);
 		const Blob *blob = (const Blob *) (saved + 1);
 		Image image;
-		Size need;
 
 		if (at + sizeof(SavedRecord) > bytes ||
 			at + sizeof(SavedRecord) + saved->blob_bytes > bytes ||
@@ -286,9 +285,6 @@ load_part(SnapshotLoad *load, Model *model, char *data, Size bytes)
 		image.same_values = false;
 		for (int a = 0; a < schema->nattrs; a++)
 			image.values[a] = blob_value(blob, schema->nattrs, a);
-		need = saved->blob_bytes + 128 * 1024;
-		if (!arena_has(&state->map, need))
-			state->map.grow(&state->map, need);
 		state_put(state, &image);
 		at += sizeof(SavedRecord) + TYPEALIGN(8, saved->blob_bytes);
 	}

@@ -12,10 +12,11 @@
  *	  by created.  Terms are found in a hash table, too; a term goes when its
  *	  list is empty.
  *
- * A change is prepared outside the lock: the blob is copied, tables that are
- * getting full are copied into larger ones.  Between enter() and leave(),
- * while no reader looks, only references, list entries and times change.  What
- * has been replaced is freed afterwards.
+ * A change is prepared outside the lock: tables that are getting full are
+ * copied into larger ones, memory for all that may be needed is found, the
+ * blob is copied.  Between enter() and leave(), while no reader looks, only
+ * references, list entries and times change, and nothing can fail.  What has been
+ * replaced is freed afterwards.
  *
  *-------------------------------------------------------------------------
  */
@@ -26,7 +27,8 @@
 #include "core/hash.h"
 #include "cortex/search.h"
 
-#define FIRST_TABLE 64 /* slots */
+#define FIRST_TABLE   64 /* slots */
+#define MATCH_BUCKETS 256
 
 typedef struct HashSlot
 {
@@ -84,7 +86,7 @@ table_reserve(State *state, HashTable *table, uint64_t more)
 
 	while ((table->used + more) * 3 > (uint64_t) larger * 2)
 		larger *= 2;
-	if (larger == size)
+	if (larger == size || more == 0)
 		return;
 	ref = arena_alloc(&state->map, larger * sizeof(HashSlot));
 	slots = arena_at(&state->map, ref);
@@ -127,10 +129,15 @@ table_remove(State *state, HashTable *table, uint32_t i)
 	table->used--;
 }
 
+/* All bits count, also for the lowest ones: ids may be multiples of anything. */
 static inline uint32_t
 id_hash(int64_t id)
 {
-	return (uint32_t) (((uint64_t) id * UINT64_C(0x9E3779B97F4A7C15)) >> 32);
+	uint64_t x = (uint64_t) id;
+
+	x = (x ^ x >> 32) * UINT64_C(0x9E3779B97F4A7C15);
+	x = (x ^ x >> 32) * UINT64_C(0x9E3779B97F4A7C15);
+	return (uint32_t) (x >> 32);
 }
 
 /* Slot of an id; -1: none. */
@@ -167,10 +174,9 @@ term_hash(int attr, const char *text, uint32_t len)
 }
 
 static int64_t
-term_slot(const State *state, int attr, const char *text, uint32_t len)
+term_slot(const State *state, int attr, const char *text, uint32_t len, uint32_t hash)
 {
 	const HashTable *table = &state->shared->terms;
-	uint32_t hash = term_hash(attr, text, len);
 	const HashSlot *slots;
 
 	if (!table->slots)
@@ -191,42 +197,77 @@ term_slot(const State *state, int attr, const char *text, uint32_t len)
 const PostingList *
 state_term(const State *state, int attr, const char *text, uint32_t len)
 {
-	int64_t i = term_slot(state, attr, text, len);
+	int64_t i = term_slot(state, attr, text, len, term_hash(attr, text, len));
 
 	if (i < 0)
 		return NULL;
 	return &((Term *) arena_at(&state->map, slots_of(state, &state->shared->terms)[i].ref))->list;
 }
 
+/* A text of an indexed attribute, of a record as it is or as it shall be. */
+typedef struct Text
+{
+	int attr;
+	uint32_t hash;
+	Value text;
+	bool kept; /* the other has it, too */
+} Text;
+
+typedef struct Texts
+{
+	int n;
+	Text texts[STATE_MAX_ATTRS * STATE_MAX_TEXTS];
+} Texts;
+
+static inline int64_t
+text_slot(const State *state, const Text *text)
+{
+	return term_slot(state, text->attr, text->text.data, text->text.len, text->hash);
+}
+
+/* What term_add() allocates, at most. */
+static size_t
+term_need(const State *state, const Text *text)
+{
+	static const PostingList empty;
+	int64_t i = text_slot(state, text);
+
+	if (i < 0)
+		return sizeof(Term) + text->text.len + ARENA_OVERHEAD + posting_need(&state->map, &empty);
+	return posting_need(
+		&state->map,
+		&((Term *) arena_at(&state->map, slots_of(state, &state->shared->terms)[i].ref))->list);
+}
+
 static void
-term_add(State *state, int attr, Value text, int64_t at, ArenaRef record)
+term_add(State *state, const Text *text, int64_t at, ArenaRef record)
 {
 	HashTable *table = &state->shared->terms;
-	int64_t i = term_slot(state, attr, text.data, text.len);
+	int64_t i = text_slot(state, text);
 	Term *term;
 
 	if (i >= 0)
 		term = arena_at(&state->map, slots_of(state, table)[i].ref);
 	else
 	{
-		ArenaRef ref = arena_alloc(&state->map, sizeof(Term) + text.len);
+		ArenaRef ref = arena_alloc(&state->map, sizeof(Term) + text->text.len);
 
 		term = arena_at(&state->map, ref);
 		memset(term, 0, sizeof(Term));
-		term->attr = attr;
-		term->len = text.len;
-		memcpy(term->text, text.data, text.len);
-		table_put(slots_of(state, table), table->mask, term_hash(attr, text.data, text.len), ref);
+		term->attr = text->attr;
+		term->len = text->text.len;
+		memcpy(term->text, text->text.data, text->text.len);
+		table_put(slots_of(state, table), table->mask, text->hash, ref);
 		table->used++;
 	}
 	posting_insert(&state->map, &term->list, at, record);
 }
 
 static void
-term_drop(State *state, int attr, Value text, int64_t at, ArenaRef record)
+term_drop(State *state, const Text *text, int64_t at, ArenaRef record)
 {
 	HashTable *table = &state->shared->terms;
-	int64_t i = term_slot(state, attr, text.data, text.len);
+	int64_t i = text_slot(state, text);
 	ArenaRef ref;
 	Term *term;
 
@@ -244,24 +285,15 @@ term_drop(State *state, int attr, Value text, int64_t at, ArenaRef record)
 
 /* ---------------------------------------------------------------- records */
 
-/* Texts of indexed attributes, of a record as it is or as it shall be. */
-typedef struct Texts
-{
-	int n;
-	struct
-	{
-		int attr;
-		Value text;
-		bool kept; /* the other has it, too */
-	} texts[STATE_MAX_TEXTS + STATE_MAX_ATTRS];
-} Texts;
-
 static void
-add_text(Texts *texts, int attr, Value text)
+add_text(Texts *texts, int attr, Value value)
 {
-	texts->texts[texts->n].attr = attr;
-	texts->texts[texts->n].text = text;
-	texts->texts[texts->n++].kept = false;
+	Text *text = &texts->texts[texts->n++];
+
+	text->attr = attr;
+	text->hash = term_hash(attr, value.data, value.len);
+	text->text = value;
+	text->kept = false;
 }
 
 static void
@@ -284,19 +316,56 @@ collect_texts(const Schema *schema, const Value *values, Texts *texts)
 	}
 }
 
-/* Mark what both have. */
+static inline bool
+same_text(const Text *a, const Text *b)
+{
+	return a->hash == b->hash && a->attr == b->attr && a->text.len == b->text.len &&
+		   memcmp(a->text.data, b->text.data, a->text.len) == 0;
+}
+
+/* Mark what both have.  There may be thousands, so that they are hashed. */
 static void
 match_texts(Texts *a, Texts *b)
 {
-	for (int i = 0; i < a->n; i++)
-		for (int j = 0; j < b->n; j++)
-			if (!b->texts[j].kept && a->texts[i].attr == b->texts[j].attr &&
-				a->texts[i].text.len == b->texts[j].text.len &&
-				memcmp(a->texts[i].text.data, b->texts[j].text.data, a->texts[i].text.len) == 0)
+	static int16_t next[STATE_MAX_ATTRS * STATE_MAX_TEXTS];
+	int16_t buckets[MATCH_BUCKETS];
+
+	if (a->n == 0 || b->n == 0)
+		return;
+	memset(buckets, -1, sizeof(buckets));
+	for (int i = a->n - 1; i >= 0; i--)
+	{
+		int16_t *bucket = &buckets[a->texts[i].hash % MATCH_BUCKETS];
+
+		next[i] = *bucket;
+		*bucket = i;
+	}
+	for (int j = 0; j < b->n; j++)
+		for (int i = buckets[b->texts[j].hash % MATCH_BUCKETS]; i >= 0; i = next[i])
+			if (!a->texts[i].kept && same_text(&a->texts[i], &b->texts[j]))
 			{
 				a->texts[i].kept = b->texts[j].kept = true;
 				break;
 			}
+}
+
+/* Where the values begin, without the digest. */
+static inline size_t
+blob_head(const Schema *schema)
+{
+	return (offsetof(Blob, ends) + schema->nattrs * sizeof(uint32_t) + 7) & ~(size_t) 7;
+}
+
+static size_t
+blob_size(const Schema *schema, const Value *values)
+{
+	size_t bytes = blob_head(schema);
+
+	if (values[schema->search].data)
+		bytes += digest_words(values[schema->search].len) * sizeof(uint64_t);
+	for (int a = 0; a < schema->nattrs; a++)
+		bytes += values[a].data ? values[a].len : 0;
+	return bytes;
 }
 
 static ArenaRef
@@ -305,22 +374,19 @@ make_blob(State *state, const Image *image, uint32_t *flags)
 	const Schema *schema = state->schema;
 	Value search = image->values[schema->search];
 	uint32_t words = search.data ? digest_words(search.len) : 0;
-	size_t head = (offsetof(Blob, ends) + schema->nattrs * sizeof(uint32_t) + 7) & ~(size_t) 7;
-	size_t bytes = head + words * sizeof(uint64_t);
+	size_t bytes = blob_size(schema, image->values);
 	uint32_t end = 0;
 	ArenaRef ref;
 	Blob *blob;
 	char *to;
 	bool ascii = true;
 
-	for (int a = 0; a < schema->nattrs; a++)
-		bytes += image->values[a].len;
 	ref = arena_alloc(&state->map, bytes);
 	blob = arena_at(&state->map, ref);
 	blob->bytes = bytes;
 	blob->nulls = 0;
 	blob->digest_words = words;
-	to = (char *) blob + head;
+	to = (char *) blob + blob_head(schema);
 	if (words > 0)
 		digest_make((uint64_t *) to, words, search.data, search.len);
 	to += words * sizeof(uint64_t);
@@ -335,7 +401,7 @@ make_blob(State *state, const Image *image, uint32_t *flags)
 		end += value->data ? value->len : 0;
 		blob->ends[a] = end;
 	}
-	for (uint32_t i = 0; i < search.len && ascii; i++)
+	for (uint32_t i = 0; search.data && i < search.len && ascii; i++)
 		ascii = (search.data[i] & 0x80) == 0;
 	*flags = (*flags & ~RECORD_ASCII) | (ascii ? RECORD_ASCII : 0);
 	return ref;
@@ -354,6 +420,13 @@ value_bytes(const State *state, const Blob *blob)
 	return blob->ends[state->schema->nattrs - 1];
 }
 
+/* What a list needs for one entry more, if it is to get one. */
+static inline size_t
+list_need(const State *state, const PostingList *list, bool inserts)
+{
+	return inserts ? posting_need(&state->map, list) : 0;
+}
+
 void
 state_put(State *state, const Image *image)
 {
@@ -363,44 +436,62 @@ state_put(State *state, const Image *image)
 	ArenaMap *map = &state->map;
 	ArenaRef ref = state_find(state, image->id);
 	bool fresh = ref == 0;
-	bool moves;
+	bool moves;   /* in the lists that are ordered by created */
+	bool updates; /* in the one that is ordered by updated */
+	bool changes; /* its state, or its place among those of that state */
 	Record *record;
 	Record former = {0};
 	ArenaRef blob;
 	uint32_t flags = image->flags;
+	size_t need;
+	int terms = 0;
+
+	if (!fresh)
+		former = *state_record(state, ref);
+	if (image->same_values)
+		flags |= former.flags & (RECORD_ASCII | RECORD_ODD_CASE);
+	moves = fresh || former.created != image->created;
+	updates = fresh || former.updated != image->updated;
+	changes = moves || ((former.flags ^ flags) & RECORD_STATE);
 
 	old_texts.n = new_texts.n = 0;
-	if (fresh)
-	{
-		table_reserve(state, &shared->ids, 1);
-		ref = arena_alloc(map, sizeof(Record));
-	}
-	else
-		former = *state_record(state, ref);
-	record = state_record(state, ref);
-	blob = former.blob;
-	moves = fresh || former.created != image->created;
 	if (!image->same_values || moves)
 	{
-		Value values[STATE_MAX_ATTRS] = {0};
+		Value values[STATE_MAX_ATTRS];
 
 		if (!fresh)
 		{
 			values_of(state, arena_at(map, former.blob), values);
 			collect_texts(state->schema, values, &old_texts);
 		}
-		if (!image->same_values)
-		{
-			blob = make_blob(state, image, &flags);
-			values_of(state, arena_at(map, blob), values);
-		}
-		collect_texts(state->schema, values, &new_texts);
+		collect_texts(state->schema, image->same_values ? values : image->values, &new_texts);
 		if (!moves)
 			match_texts(&old_texts, &new_texts);
-		table_reserve(state, &shared->terms, new_texts.n);
 	}
-	if (image->same_values)
-		flags |= former.flags & (RECORD_ASCII | RECORD_ODD_CASE);
+
+	/* All memory is found before anything changes. */
+	need = list_need(state, &shared->by_created, moves) +
+		   list_need(state, &shared->by_updated, updates) +
+		   list_need(state, &shared->by_state[flags & RECORD_STATE], changes) +
+		   list_need(state, &shared->by_id, fresh);
+	for (int i = 0; i < new_texts.n; i++)
+		if (!new_texts.texts[i].kept)
+		{
+			need += term_need(state, &new_texts.texts[i]);
+			terms++;
+		}
+	if (fresh)
+		need += sizeof(Record) + ARENA_OVERHEAD;
+	if (!image->same_values)
+		need += blob_size(state->schema, image->values) + ARENA_OVERHEAD;
+	table_reserve(state, &shared->ids, fresh);
+	table_reserve(state, &shared->terms, terms);
+	arena_reserve(map, need);
+
+	if (fresh)
+		ref = arena_alloc(map, sizeof(Record));
+	record = state_record(state, ref);
+	blob = image->same_values ? former.blob : make_blob(state, image, &flags);
 
 	state->enter(state);
 	if (fresh)
@@ -410,32 +501,36 @@ state_put(State *state, const Image *image)
 		shared->ids.used++;
 		posting_insert(map, &shared->by_id, image->id, ref);
 	}
+	/* Entries come before others go, so that no list is given up in between. */
+	for (int i = 0; i < new_texts.n; i++)
+		if (!new_texts.texts[i].kept)
+			term_add(state, &new_texts.texts[i], image->created, ref);
 	for (int i = 0; i < old_texts.n; i++)
 		if (!old_texts.texts[i].kept)
-			term_drop(state, old_texts.texts[i].attr, old_texts.texts[i].text, former.created, ref);
-	if (!fresh && former.updated != image->updated)
-		posting_remove(map, &shared->by_updated, former.updated, ref);
-	if (!fresh && moves)
-		posting_remove(map, &shared->by_created, former.created, ref);
-	if (!fresh && (moves || ((former.flags ^ flags) & RECORD_STATE)))
-		posting_remove(map, &shared->by_state[former.flags & RECORD_STATE], former.created, ref);
+			term_drop(state, &old_texts.texts[i], former.created, ref);
+	if (updates)
+		posting_insert(map, &shared->by_updated, image->updated, ref);
+	if (moves)
+		posting_insert(map, &shared->by_created, image->created, ref);
+	if (changes)
+		posting_insert(map, &shared->by_state[flags & RECORD_STATE], image->created, ref);
+	if (!fresh)
+	{
+		if (updates)
+			posting_remove(map, &shared->by_updated, former.updated, ref);
+		if (moves)
+			posting_remove(map, &shared->by_created, former.created, ref);
+		if (changes)
+			posting_remove(map, &shared->by_state[former.flags & RECORD_STATE], former.created,
+						   ref);
+	}
 
 	record->created = image->created;
 	record->updated = image->updated;
 	record->seq = image->seq;
 	record->blob = blob;
 	record->flags = flags;
-
-	for (int i = 0; i < new_texts.n; i++)
-		if (!new_texts.texts[i].kept)
-			term_add(state, new_texts.texts[i].attr, new_texts.texts[i].text, image->created, ref);
-	if (fresh || former.updated != image->updated)
-		posting_insert(map, &shared->by_updated, image->updated, ref);
-	if (moves)
-		posting_insert(map, &shared->by_created, image->created, ref);
-	if (moves || ((former.flags ^ flags) & RECORD_STATE))
-		posting_insert(map, &shared->by_state[flags & RECORD_STATE], image->created, ref);
-	if (blob != former.blob)
+	if (!image->same_values)
 	{
 		shared->content += value_bytes(state, arena_at(map, blob));
 		if (!fresh)
@@ -443,7 +538,7 @@ state_put(State *state, const Image *image)
 	}
 	state->leave(state);
 
-	if (!fresh && blob != former.blob)
+	if (!fresh && !image->same_values)
 		arena_free(map, former.blob);
 }
 
@@ -467,7 +562,7 @@ state_remove(State *state, int64_t id)
 
 	state->enter(state);
 	for (int i = 0; i < texts.n; i++)
-		term_drop(state, texts.texts[i].attr, texts.texts[i].text, record.created, ref);
+		term_drop(state, &texts.texts[i], record.created, ref);
 	posting_remove(map, &shared->by_id, id, ref);
 	posting_remove(map, &shared->by_created, record.created, ref);
 	posting_remove(map, &shared->by_updated, record.updated, ref);
@@ -497,9 +592,55 @@ check_list(const State *state, const PostingList *list)
 		last = cursor_key(&cursor);
 		n++;
 	}
+	if (n != list->count)
+		return false;
 	for (cursor_open(&cursor, &state->map, list, true); cursor.valid; cursor_next(&cursor))
 		n--;
 	return n == 0;
+}
+
+static bool
+list_has(const State *state, const PostingList *list, int64_t at, ArenaRef record)
+{
+	PostingKey key = {at, posting_record_id(&state->map, record)};
+	PostingCursor cursor;
+
+	cursor_open(&cursor, &state->map, list, false);
+	cursor_seek(&cursor, key);
+	return cursor.valid && cursor.at == at && cursor.record == record;
+}
+
+/* Is a record in all lists that it belongs to?  Counts its texts and bytes. */
+static bool
+check_record(const State *state, ArenaRef ref, uint64_t *ntexts, uint64_t *content)
+{
+	static Texts texts;
+	const StateShared *shared = state->shared;
+	const Record *record = state_record(state, ref);
+	const Blob *blob = state_blob(state, record);
+	Value values[STATE_MAX_ATTRS];
+
+	if (state_find(state, record->id) != ref ||
+		!list_has(state, &shared->by_created, record->created, ref) ||
+		!list_has(state, &shared->by_updated, record->updated, ref) ||
+		!list_has(state, &shared->by_state[record->flags & RECORD_STATE], record->created, ref))
+		return false;
+	values_of(state, blob, values);
+	if (blob->bytes != blob_size(state->schema, values) ||
+		blob->bytes > arena_room(&state->map, record->blob))
+		return false;
+	collect_texts(state->schema, values, &texts);
+	for (int i = 0; i < texts.n; i++)
+	{
+		const PostingList *list = state_term(state, texts.texts[i].attr, texts.texts[i].text.data,
+											 texts.texts[i].text.len);
+
+		if (!list || !list_has(state, list, record->created, ref))
+			return false;
+	}
+	*ntexts += texts.n;
+	*content += value_bytes(state, blob);
+	return true;
 }
 
 bool
@@ -507,6 +648,11 @@ state_check(const State *state)
 {
 	const StateShared *shared = state->shared;
 	uint64_t count = shared->by_created.count;
+	uint64_t nterms = 0;
+	uint64_t entries = 0; /* of all terms */
+	uint64_t ntexts = 0;  /* of all records */
+	uint64_t content = 0;
+	PostingCursor cursor;
 
 	if (shared->by_updated.count != count || shared->by_id.count != count ||
 		shared->ids.used != count || shared->by_state[0].count + shared->by_state[1].count != count)
@@ -514,11 +660,23 @@ state_check(const State *state)
 	for (uint32_t i = 0; shared->terms.slots && i <= shared->terms.mask; i++)
 	{
 		ArenaRef ref = slots_of(state, &shared->terms)[i].ref;
+		const PostingList *list;
 
-		if (ref && !check_list(state, &((Term *) arena_at(&state->map, ref))->list))
+		if (!ref)
+			continue;
+		list = &((Term *) arena_at(&state->map, ref))->list;
+		if (list->count == 0 || !check_list(state, list))
 			return false;
+		entries += list->count;
+		nterms++;
 	}
-	return check_list(state, &shared->by_created) && check_list(state, &shared->by_updated) &&
-		   check_list(state, &shared->by_id) && check_list(state, &shared->by_state[0]) &&
-		   check_list(state, &shared->by_state[1]) && arena_check(&state->map);
+	if (nterms != shared->terms.used || !check_list(state, &shared->by_created) ||
+		!check_list(state, &shared->by_updated) || !check_list(state, &shared->by_id) ||
+		!check_list(state, &shared->by_state[0]) || !check_list(state, &shared->by_state[1]))
+		return false;
+	for (cursor_open(&cursor, &state->map, &shared->by_id, false); cursor.valid;
+		 cursor_next(&cursor))
+		if (!check_record(state, cursor.record, &ntexts, &content))
+			return false;
+	return ntexts == entries && content == shared->content && arena_check(&state->map);
 }

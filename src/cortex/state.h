@@ -23,7 +23,7 @@ typedef enum AttrType
 {
 	ATTR_JSONB, /* first of all, for alignment; at most one */
 	ATTR_TEXT,
-	ATTR_TEXTS, /* any number of (u16 length, bytes) */
+	ATTR_TEXTS, /* up to STATE_MAX_TEXTS of (u16 length, bytes), no two the same */
 } AttrType;
 
 typedef struct Attribute
@@ -120,7 +120,7 @@ typedef struct Image
 
 extern void state_init(StateShared *shared);
 
-/* Insert or replace. */
+/* Insert or replace.  If there is no memory, grow() does not return, and nothing has changed. */
 extern void state_put(State *state, const Image *image);
 extern bool state_remove(State *state, int64_t id);
 
@@ -173,6 +173,8 @@ texts_next(Value *rest, Value *text)
 	if (rest->len < 2)
 		return false;
 	text->len = (uint8_t) rest->data[0] | (uint32_t) (uint8_t) rest->data[1] << 8;
+	if (text->len > rest->len - 2)
+		return false;
 	text->data = rest->data + 2;
 	rest->data += 2 + text->len;
 	rest->len -= 2 + text->len;

@@ -10,30 +10,15 @@
  *
  *-------------------------------------------------------------------------
  */
-#include <stdlib.h>
 #include <string.h>
 
 #include "cortex/select.h"
+#include "state_fixture.h"
 #include "tap.h"
 
 #define MAX_RECORDS 3000
 #define TAGS        12
 #define SOURCES     5
-
-enum
-{
-	ATTR_DATA,
-	ATTR_CONTENT,
-	ATTR_SOURCE,
-	ATTR_TAGS
-};
-
-static const Schema schema = {.nattrs = 4,
-							  .attrs = {{"data", ATTR_JSONB, false, 1000},
-										{"content", ATTR_TEXT, false, 1000},
-										{"source", ATTR_TEXT, true, 100},
-										{"tags", ATTR_TEXTS, true, 256}},
-							  .search = ATTR_CONTENT};
 
 typedef struct Row
 {
@@ -50,7 +35,6 @@ typedef struct Row
 static Row rows[MAX_RECORDS];
 static int nrows;
 static uint64_t seed = 88172645463325252ull;
-static int locks;
 
 static uint32_t
 rnd(uint32_t n)
@@ -59,30 +43,6 @@ rnd(uint32_t n)
 	seed ^= seed >> 7;
 	seed ^= seed << 17;
 	return (uint32_t) ((seed >> 32) % n);
-}
-
-static void
-grow(ArenaMap *map, size_t bytes)
-{
-	uint32_t nblocks = (uint32_t) ((bytes >> ARENA_BLOCK_SHIFT) + 1);
-
-	arena_map(map, aligned_alloc(64, nblocks << ARENA_BLOCK_SHIFT), nblocks);
-	arena_add(map, nblocks);
-}
-
-static void
-enter(State *state)
-{
-	(void) state;
-	if (locks++ != 0)
-		abort();
-}
-
-static void
-leave(State *state)
-{
-	(void) state;
-	locks--;
 }
 
 static void
@@ -110,18 +70,11 @@ put(State *state, const Row *row, bool same)
 			char tag[8];
 
 			name_of(tag, 't', t);
-			tags[len++] = strlen(tag);
-			tags[len++] = 0;
-			memcpy(tags + len, tag, strlen(tag));
-			len += strlen(tag);
+			len = texts_add(tags, len, tag, strlen(tag));
 		}
-	image.values[ATTR_DATA].data = NULL;
-	image.values[ATTR_CONTENT].data = row->content;
-	image.values[ATTR_CONTENT].len = row->content_len;
-	image.values[ATTR_SOURCE].data = row->source < 0 ? NULL : source;
-	image.values[ATTR_SOURCE].len = row->source < 0 ? 0 : strlen(source);
-	image.values[ATTR_TAGS].data = tags;
-	image.values[ATTR_TAGS].len = len;
+	image.values[ATTR_CONTENT] = value_of(row->content, row->content_len);
+	image.values[ATTR_SOURCE] = value_of(row->source < 0 ? NULL : source, strlen(source));
+	image.values[ATTR_TAGS] = value_of(tags, len);
 	state_put(state, &image);
 }
 
@@ -398,18 +351,13 @@ check_query(const State *state, const Query *q)
 int
 main(void)
 {
-	static StateShared shared;
-	static char *blocks[1024];
-	State state = {.shared = &shared, .schema = &schema, .enter = enter, .leave = leave};
+	State state;
 	int bad_checks = 0;
 	int bad_queries = 0;
 	int queries = 0;
 	uint64_t used;
 
-	state_init(&shared);
-	state.map.arena = &shared.arena;
-	state.map.blocks = blocks;
-	state.map.grow = grow;
+	fixture_init(&state);
 	for (int round = 0; round < 400; round++)
 	{
 		Query q;
@@ -427,19 +375,19 @@ main(void)
 		}
 	}
 	tap_note("%d records, %d queries, %llu bytes", nrows, queries,
-			 (unsigned long long) shared.arena.used);
+			 (unsigned long long) fixture_shared.arena.used);
 	tap_is(bad_checks, 0, "the structure is sound after every round of changes");
 	tap_is(bad_queries, 0, "queries give the rows that a search of all gives");
 	tap_ok(nrows > 1000, "there were many records");
-	used = shared.arena.used;
+	used = fixture_shared.arena.used;
 	for (int i = 0; i < nrows; i++)
 		if (!state_remove(&state, rows[i].id))
 			bad_checks++;
 	tap_ok(bad_checks == 0 && state_check(&state), "all can be removed");
-	tap_ok(shared.arena.used < used / 10 && shared.content == 0 && shared.terms.used == 0,
+	tap_ok(fixture_shared.arena.used < used / 10 && fixture_shared.content == 0 &&
+			   fixture_shared.terms.used == 0,
 		   "... and their memory is free again");
 	tap_ok(!state_remove(&state, 1), "what is not there is not removed");
-	for (uint32_t i = 0; i < state.map.nmapped; i++)
-		(void) i; /* extents are freed by the end of the process */
+	memory_release();
 	return tap_done();
 }
