@@ -106,30 +106,6 @@ fold_delete(const State *state, Event *event, const Record *record, Image *image
 	return record ? FOLD_REMOVE : FOLD_NOOP;
 }
 
-/* id, content, tags, source, scope, data, pinned, created, updated */
-static void
-memory_row(const Record *record, const Blob *blob, Datum *values, bool *nulls)
-{
-	int nattrs = memories_kind.schema.nattrs;
-	Value source = blob_value(blob, nattrs, ATTR_SOURCE);
-	Value scope = blob_value(blob, nattrs, ATTR_SCOPE);
-	Value data = blob_value(blob, nattrs, ATTR_DATA);
-
-	memset(nulls, 0, memories_kind.ncolumns * sizeof(bool));
-	values[0] = Int64GetDatum(record->id);
-	values[1] = value_text(blob_value(blob, nattrs, ATTR_CONTENT));
-	values[2] = value_texts(blob_value(blob, nattrs, ATTR_TAGS));
-	nulls[3] = !source.data;
-	values[3] = source.data ? value_text(source) : (Datum) 0;
-	nulls[4] = !scope.data;
-	values[4] = scope.data ? value_text(scope) : (Datum) 0;
-	nulls[5] = !data.data;
-	values[5] = data.data ? value_jsonb(data) : (Datum) 0;
-	values[6] = BoolGetDatum(record->flags & RECORD_STATE);
-	values[7] = TimestampTzGetDatum(record->created);
-	values[8] = TimestampTzGetDatum(record->updated);
-}
-
 static const EventKind events[] = {{"store", fold_store},
 								   {"retag", fold_retag},
 								   {"pin", fold_pin},
@@ -159,7 +135,15 @@ const ModelKind memories_kind = {
 				{"content_contains", FILTER_SEARCH, ATTR_CONTENT},
 				{"ids", FILTER_IDS, 0}},
 	.ncolumns = 9,
-	.row = memory_row,
+	.columns = {{COLUMN_ID, 0},
+				{COLUMN_ATTR, ATTR_CONTENT},
+				{COLUMN_ATTR, ATTR_TAGS},
+				{COLUMN_ATTR, ATTR_SOURCE},
+				{COLUMN_ATTR, ATTR_SCOPE},
+				{COLUMN_ATTR, ATTR_DATA},
+				{COLUMN_FLAG, 0},
+				{COLUMN_CREATED, 0},
+				{COLUMN_UPDATED, 0}},
 };
 
 /* ------------------------------------------------------------------- SQL */

@@ -14,6 +14,7 @@
 
 #include "cortex/cortex.h"
 
+#include "access/htup_details.h"
 #include "storage/dsm.h"
 #include "storage/lwlock.h"
 #include "storage/spin.h"
@@ -80,6 +81,23 @@ typedef struct FilterArg
 
 #define MODEL_MAX_FILTERS 8
 
+/* A column of a row. */
+typedef struct RowColumn
+{
+	enum
+	{
+		COLUMN_ID,
+		COLUMN_ATTR,   /* an attribute */
+		COLUMN_FLAG,   /* the state, as boolean */
+		COLUMN_STATUS, /* the state, by name */
+		COLUMN_CREATED,
+		COLUMN_UPDATED,
+	} what;
+	int attr;
+} RowColumn;
+
+#define MODEL_MAX_COLUMNS 16
+
 typedef struct ModelKind
 {
 	const char *name;   /* also of the default model's log */
@@ -92,11 +110,11 @@ typedef struct ModelKind
 	/* Queries: these arguments, then the common ones (query.c). */
 	int nfilters;
 	FilterArg filters[MODEL_MAX_FILTERS];
-	const char *states[STATE_MAX_STATES]; /* names for FILTER_STATUS */
+	const char *states[STATE_MAX_STATES]; /* names for FILTER_STATUS and COLUMN_STATUS */
 
-	/* The columns of a row. */
+	/* The columns of a row, as its type has them. */
 	int ncolumns;
-	void (*row)(const Record *record, const Blob *blob, Datum *values, bool *nulls);
+	RowColumn columns[MODEL_MAX_COLUMNS];
 } ModelKind;
 
 #define MODEL_KINDS 2
@@ -278,9 +296,25 @@ extern bool fold_case_is_ascii(void);
 extern bool text_has_odd_case(const char *text, uint32 len);
 extern bool text_contains(const char *text, uint32 len, const char *needle, uint32 needle_len);
 
-extern Datum value_text(Value value);
-extern Datum value_texts(Value value);
 extern Datum value_jsonb(Value value);
+
+/* row.c: records as rows */
+typedef struct RowType
+{
+	Oid function; /* that returns such rows */
+	Oid id;
+	Size header_len;
+	char header[MAXALIGN(offsetof(HeapTupleHeaderData, t_bits) + (MODEL_MAX_COLUMNS + 7) / 8)];
+} RowType;
+
+/* Of the function that is being called. */
+extern const RowType *row_type(FunctionCallInfo fcinfo, const ModelKind *kind);
+extern TupleDesc row_desc(const RowType *type);
+
+/* Write the row of a record: a composite, aligned to 8 bytes.  Returns its length. */
+extern Size row_max_bytes(const ModelKind *kind, const RowType *type, const Blob *blob);
+extern Size row_write(char *row, const ModelKind *kind, const RowType *type, const Record *record,
+					  const Blob *blob);
 
 /* fold.c */
 extern void fold_init(void);

@@ -4,9 +4,9 @@
  *		Queries of models from SQL.
  *
  * Arguments become a filter; the filter is run in steps, each under the
- * model's lock.  What matches is copied as it is during a step, and made into
- * rows afterwards; a record is always copied whole.  Where only lower() of the
- * database can tell whether a text has a substring, it is asked about the copy.
+ * model's lock.  What matches is copied during a step, as a row (row.c); a record
+ * is always copied whole.  Where only lower() of the database can tell whether a
+ * text has a substring, it is asked afterwards, about a copy.
  *
  * Between two steps of a long query the fold goes on: such a query sees each record
  * as of some moment after the query began, not all of them as of the same.
@@ -17,7 +17,6 @@
 
 #include "cortex/model.h"
 
-#include "access/htup_details.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
@@ -277,52 +276,74 @@ parse_filter(FunctionCallInfo fcinfo, const ModelKind *kind, Filter *filter)
 
 /* ------------------------------------------------------------------- rows */
 
-/* Copies of records, each followed by its blob. */
-typedef struct Copies
-{
-	char *data;
-	Size len;
-	Size room;
-} Copies;
-
+/*
+ * What a step has found: its row, if rows are wanted, and the text that is
+ * searched, if that has to be looked at again.
+ */
 typedef struct Copy
 {
-	Record record;
+	uint32 bytes; /* of all, a multiple of 8 */
+	uint32 row_len;
+	uint32 text_len; /* behind the row */
 	bool certain;
-	uint32 bytes; /* of the blob, filled up to a multiple of 8 */
 } Copy;
+
+/* Copies back to back.  Kept from one query to the next; queries do not nest. */
+static char *copies = NULL;
+static Size copies_room = 0;
+
+#define FIRST_COPIES (32 * 1024)
+#define KEEP_COPIES  (1024 * 1024)
 
 typedef struct Execution
 {
 	Model *model;
 	const Filter *filter;
-	Copies copies;
+	const RowType *type; /* NULL: no rows */
+	Size len;            /* of the copies */
 } Execution;
+
+static Copy *
+reserve_copy(const Execution *query, Size bytes)
+{
+	if (query->len + bytes > copies_room)
+	{
+		Size room = Max(Max(copies_room * 2, FIRST_COPIES), query->len + bytes);
+
+		copies =
+			copies ? repalloc_huge(copies, room) : MemoryContextAllocHuge(TopMemoryContext, room);
+		copies_room = room;
+	}
+	return (Copy *) (copies + query->len);
+}
 
 /* Called under the model's lock. */
 static bool
 copy_record(void *arg, const Record *record, bool certain)
 {
 	Execution *query = arg;
-	Copies *copies = &query->copies;
+	const ModelKind *kind = query->model->kind;
 	const Blob *blob = state_blob(&query->model->state, record);
+	Size most = sizeof(Copy);
+	Value text = {NULL, 0};
 	Copy *copy;
-	Size bytes = TYPEALIGN(8, blob->bytes);
 
-	if (copies->len + sizeof(Copy) + bytes > copies->room)
-	{
-		Size room = Max(copies->room * 2, copies->len + sizeof(Copy) + bytes);
-
-		copies->data = copies->data ? repalloc_huge(copies->data, room) : palloc(room);
-		copies->room = room;
-	}
-	copy = (Copy *) (copies->data + copies->len);
-	copy->record = *record;
+	if (certain && !query->type)
+		return true; /* counted */
+	if (query->type)
+		most += row_max_bytes(kind, query->type, blob);
+	if (!certain)
+		text = blob_value(blob, kind->schema.nattrs, kind->schema.search);
+	copy = reserve_copy(query, TYPEALIGN(8, most + text.len));
 	copy->certain = certain;
-	copy->bytes = bytes;
-	memcpy(copy + 1, blob, blob->bytes);
-	copies->len += sizeof(Copy) + bytes;
-	return copies->len < STEP_BYTES;
+	copy->row_len =
+		query->type ? row_write((char *) (copy + 1), kind, query->type, record, blob) : 0;
+	copy->text_len = text.len;
+	if (text.len > 0)
+		memcpy((char *) (copy + 1) + copy->row_len, text.data, text.len);
+	copy->bytes = TYPEALIGN(8, sizeof(Copy) + copy->row_len + copy->text_len);
+	query->len += copy->bytes;
+	return query->len < STEP_BYTES;
 }
 
 static void *
@@ -332,54 +353,59 @@ resize(void *memory, size_t bytes)
 				  : MemoryContextAllocHuge(CurrentMemoryContext, bytes);
 }
 
-/* Does lower() of the database say that a copied record matches? */
+/* Does lower() of the database say that what was copied matches? */
 static bool
-confirm(const Execution *query, const Blob *blob)
+confirm(const Execution *query, const Copy *copy)
 {
-	const Schema *schema = &query->model->kind->schema;
 	const Needle *needle = &query->filter->needle;
-	Value text = blob_value(blob, schema->nattrs, schema->search);
 
-	return text.data && text_contains(text.data, text.len, needle->text, needle->len);
+	return text_contains((const char *) (copy + 1) + copy->row_len, copy->text_len, needle->text,
+						 needle->len);
+}
+
+static void
+put_row(Tuplestorestate *store, const Copy *copy)
+{
+	HeapTupleData tuple = {.t_len = copy->row_len, .t_data = (HeapTupleHeader) (copy + 1)};
+
+	tuplestore_puttuple(store, &tuple);
 }
 
 /*
- * Run a query, calling row() for each match.  Returns how many there were.
+ * Run a query, and store the rows in store, or only count them if that is NULL.
+ * Returns how many there are.
  */
 static uint64
-run_query(Model *model, const Filter *filter, void (*row)(void *arg, const Copy *copy), void *arg)
+run_query(Model *model, const Filter *filter, const RowType *type, Tuplestorestate *store)
 {
-	Execution query = {.model = model, .filter = filter};
+	Execution query = {.model = model, .filter = filter, .type = type};
 	Select select;
 	uint64 rows = 0;
-	bool counting = row == NULL && !filter->search;
 
 	select_init(&select, &model->state, filter);
-	select.emit = counting ? NULL : copy_record;
+	select.emit = store || filter->search ? copy_record : NULL;
 	select.arg = &query;
 	select.resize = resize;
-	query.copies.room = 16 * 1024;
-	query.copies.data = counting ? NULL : palloc(query.copies.room);
 	while (!select.done)
 	{
-		query.copies.len = 0;
+		query.len = 0;
 		model_lock(model);
 		select_step(&select, STEP_BUDGET);
 		model_unlock(model);
 		if (select.unsorted)
 			select_sort(&select);
-		for (Size at = 0; at < query.copies.len;)
+		for (Size at = 0; at < query.len;)
 		{
-			const Copy *copy = (const Copy *) (query.copies.data + at);
+			const Copy *copy = (const Copy *) (copies + at);
 
-			at += sizeof(Copy) + copy->bytes;
-			if (!copy->certain && !confirm(&query, (const Blob *) (copy + 1)))
+			at += copy->bytes;
+			if (!copy->certain && !confirm(&query, copy))
 				continue;
 			if (rows == filter->max_rows)
 				break;
 			rows++;
-			if (row)
-				row(arg, copy);
+			if (store)
+				put_row(store, copy);
 		}
 		if (rows >= filter->max_rows)
 			break;
@@ -387,30 +413,13 @@ run_query(Model *model, const Filter *filter, void (*row)(void *arg, const Copy 
 	}
 	if (select.matches)
 		pfree(select.matches);
-	if (query.copies.data)
-		pfree(query.copies.data);
-	return counting ? select.rows : rows;
-}
-
-typedef struct RowSink
-{
-	const ModelKind *kind;
-	ReturnSetInfo *rsinfo;
-	MemoryContext context;
-} RowSink;
-
-static void
-put_row(void *arg, const Copy *copy)
-{
-	RowSink *sink = arg;
-	Datum values[MODEL_MAX_FILTERS * 2];
-	bool nulls[MODEL_MAX_FILTERS * 2];
-	MemoryContext old = MemoryContextSwitchTo(sink->context);
-
-	sink->kind->row(&copy->record, (const Blob *) (copy + 1), values, nulls);
-	tuplestore_putvalues(sink->rsinfo->setResult, sink->rsinfo->setDesc, values, nulls);
-	MemoryContextSwitchTo(old);
-	MemoryContextReset(sink->context);
+	if (copies_room > KEEP_COPIES)
+	{
+		pfree(copies);
+		copies = NULL;
+		copies_room = 0;
+	}
+	return store ? rows : rows + select.rows;
 }
 
 static text *
@@ -419,24 +428,56 @@ model_arg(FunctionCallInfo fcinfo, int n)
 	return PG_ARGISNULL(n) ? NULL : PG_GETARG_TEXT_PP(n);
 }
 
+/*
+ * Begin a materialised result.  Unlike InitMaterializedSRF() this takes the row type from
+ * the type cache, which saves more time than a query takes.
+ */
+static Tuplestorestate *
+begin_result(FunctionCallInfo fcinfo, const RowType *type)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	MemoryContext old = MemoryContextSwitchTo(rsinfo->econtext->ecxt_per_query_memory);
+
+	rsinfo->returnMode = SFRM_Materialize;
+	rsinfo->setResult = tuplestore_begin_heap((rsinfo->allowedModes & SFRM_Materialize_Random) != 0,
+											  false, work_mem);
+	rsinfo->setDesc = row_desc(type);
+	MemoryContextSwitchTo(old);
+	return rsinfo->setResult;
+}
+
+static void
+require_set(FunctionCallInfo fcinfo)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	if (!rsinfo || !IsA(rsinfo, ReturnSetInfo))
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("set-valued function called in context that cannot accept a set")));
+	if (!(rsinfo->allowedModes & SFRM_Materialize))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("materialize mode required, but it is not allowed in this context")));
+}
+
 static Datum
 query_rows(FunctionCallInfo fcinfo, const ModelKind *kind)
 {
-	RowSink sink = {.kind = kind};
+	const RowType *type;
 	Filter filter;
 	Model *model;
+	bool ready;
+	Tuplestorestate *store;
 
+	require_set(fcinfo);
 	parse_filter(fcinfo, kind, &filter);
 	parse_paging(fcinfo, kind->nfilters, &filter);
 	model = model_open(kind, model_arg(fcinfo, kind->nfilters + ARG_MODEL), ACL_SELECT);
-	InitMaterializedSRF(fcinfo, 0);
-	if (!model || !model_await(model))
-		return (Datum) 0;
-	sink.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	sink.context =
-		AllocSetContextCreate(CurrentMemoryContext, "netbus row", ALLOCSET_DEFAULT_SIZES);
-	(void) run_query(model, &filter, put_row, &sink);
-	MemoryContextDelete(sink.context);
+	type = row_type(fcinfo, kind);
+	ready = model && model_await(model);
+	store = begin_result(fcinfo, type);
+	if (ready)
+		(void) run_query(model, &filter, type, store);
 	return (Datum) 0;
 }
 
@@ -463,51 +504,46 @@ static Datum
 query_one(FunctionCallInfo fcinfo, const ModelKind *kind)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	const RowType *type;
 	Model *model;
-	TupleDesc desc = fcinfo->flinfo->fn_extra;
-	Datum values[MODEL_MAX_FILTERS * 2];
-	bool nulls[MODEL_MAX_FILTERS * 2];
 	Execution query = {0};
 	ArenaRef ref = 0;
 	const Copy *copy;
-	Datum result;
+	HeapTupleHeader row;
 
-	if (!rsinfo || !IsA(rsinfo, ReturnSetInfo))
-		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						errmsg("set-valued function called in context that cannot accept a set")));
+	require_set(fcinfo);
 	if (PG_ARGISNULL(0))
 		arg_null("id");
 	model = model_open(kind, model_arg(fcinfo, 1), ACL_SELECT);
+	type = row_type(fcinfo, kind);
 	if (model && model_await(model))
 	{
 		query.model = model;
-		query.copies.data = palloc(query.copies.room = 4096);
+		query.type = type;
 		model_lock(model);
 		ref = state_find(&model->state, PG_GETARG_INT64(0));
 		if (ref)
 			(void) copy_record(&query, state_record(&model->state, ref), true);
 		model_unlock(model);
 	}
+	copy = (const Copy *) copies;
+	if (rsinfo->allowedModes & SFRM_Materialize_Preferred)
+	{
+		Tuplestorestate *store = begin_result(fcinfo, type);
+
+		if (ref)
+			put_row(store, copy);
+		return (Datum) 0;
+	}
 	if (!ref)
 	{
 		rsinfo->isDone = ExprEndResult;
 		PG_RETURN_NULL();
 	}
-	if (!desc)
-	{
-		MemoryContext old = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
-
-		if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-			elog(ERROR, "return type must be a row type");
-		desc = BlessTupleDesc(CreateTupleDescCopy(desc));
-		fcinfo->flinfo->fn_extra = desc;
-		MemoryContextSwitchTo(old);
-	}
-	copy = (const Copy *) query.copies.data;
-	kind->row(&copy->record, (const Blob *) (copy + 1), values, nulls);
-	result = HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
+	row = palloc(copy->row_len);
+	memcpy(row, copy + 1, copy->row_len);
 	rsinfo->isDone = ExprSingleResult;
-	return result;
+	return PointerGetDatum(row);
 }
 
 Datum

@@ -98,26 +98,6 @@ fold_delete(const State *state, Event *event, const Record *record, Image *image
 	return record ? FOLD_REMOVE : FOLD_NOOP;
 }
 
-/* id, title, status, scope, data, created, updated */
-static void
-task_row(const Record *record, const Blob *blob, Datum *values, bool *nulls)
-{
-	int nattrs = tasks_kind.schema.nattrs;
-	Value scope = blob_value(blob, nattrs, ATTR_SCOPE);
-	Value data = blob_value(blob, nattrs, ATTR_DATA);
-
-	memset(nulls, 0, tasks_kind.ncolumns * sizeof(bool));
-	values[0] = Int64GetDatum(record->id);
-	values[1] = value_text(blob_value(blob, nattrs, ATTR_TITLE));
-	values[2] = CStringGetTextDatum(record->flags & RECORD_STATE ? "completed" : "pending");
-	nulls[3] = !scope.data;
-	values[3] = scope.data ? value_text(scope) : (Datum) 0;
-	nulls[4] = !data.data;
-	values[4] = data.data ? value_jsonb(data) : (Datum) 0;
-	values[5] = TimestampTzGetDatum(record->created);
-	values[6] = TimestampTzGetDatum(record->updated);
-}
-
 static const EventKind events[] = {{"create", fold_create},
 								   {"rename", fold_rename},
 								   {"complete", fold_complete},
@@ -142,7 +122,13 @@ const ModelKind tasks_kind = {
 				{"ids", FILTER_IDS, 0}},
 	.states = {"pending", "completed"},
 	.ncolumns = 7,
-	.row = task_row,
+	.columns = {{COLUMN_ID, 0},
+				{COLUMN_ATTR, ATTR_TITLE},
+				{COLUMN_STATUS, 0},
+				{COLUMN_ATTR, ATTR_SCOPE},
+				{COLUMN_ATTR, ATTR_DATA},
+				{COLUMN_CREATED, 0},
+				{COLUMN_UPDATED, 0}},
 };
 
 /* ------------------------------------------------------------------- SQL */

@@ -17,9 +17,7 @@
 #include "cortex/model.h"
 
 #include "catalog/pg_collation.h"
-#include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 
@@ -88,12 +86,6 @@ text_contains(const char *data, uint32 len, const char *needle, uint32 needle_le
 }
 
 Datum
-value_text(Value value)
-{
-	return PointerGetDatum(cstring_to_text_with_len(value.data, value.len));
-}
-
-Datum
 value_jsonb(Value value)
 {
 	Jsonb *jsonb = palloc(VARHDRSZ + value.len);
@@ -101,41 +93,4 @@ value_jsonb(Value value)
 	SET_VARSIZE(jsonb, VARHDRSZ + value.len);
 	memcpy(VARDATA(jsonb), value.data, value.len);
 	return PointerGetDatum(jsonb);
-}
-
-/* An array of text, written at once. */
-Datum
-value_texts(Value value)
-{
-	Value rest = value;
-	Value element;
-	Size bytes = 0;
-	int n = 0;
-	ArrayType *array;
-	char *to;
-
-	while (texts_next(&rest, &element))
-	{
-		bytes += INTALIGN(VARHDRSZ + element.len);
-		n++;
-	}
-	if (n == 0)
-		return PointerGetDatum(construct_empty_array(TEXTOID));
-	bytes += ARR_OVERHEAD_NONULLS(1);
-	array = palloc0(bytes);
-	SET_VARSIZE(array, bytes);
-	array->ndim = 1;
-	array->dataoffset = 0;
-	array->elemtype = TEXTOID;
-	ARR_DIMS(array)[0] = n;
-	ARR_LBOUND(array)[0] = 1;
-	to = ARR_DATA_PTR(array);
-	rest = value;
-	while (texts_next(&rest, &element))
-	{
-		SET_VARSIZE(to, VARHDRSZ + element.len);
-		memcpy(VARDATA(to), element.data, element.len);
-		to += INTALIGN(VARHDRSZ + element.len);
-	}
-	return PointerGetDatum(array);
 }

@@ -28,3 +28,8 @@ LANGUAGE C AS 'MODULE_PATHNAME', 'bench_produce';
 -- Tail until the empty event; bad: events out of order or with a wrong content.
 CREATE FUNCTION consume(log text, after_seq bigint, OUT seen bigint, OUT lost bigint, OUT bad bigint)
 LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'bench_consume';
+
+-- Execute a prepared statement that many times, with the rows of a query as parameters in turn.
+-- Returns the median of the microseconds that one takes, and how many rows all gave.
+CREATE FUNCTION execute(statement text, parameters text, times integer, OUT us float8, OUT found bigint)
+LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'bench_execute';

@@ -13,7 +13,9 @@
 #include "extension/netbus/netbus.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "tcop/dest.h"
 #include "utils/builtins.h"
+#include "utils/snapmgr.h"
 
 PG_MODULE_MAGIC;
 
@@ -23,6 +25,7 @@ PG_FUNCTION_INFO_V1(bench_burst);
 PG_FUNCTION_INFO_V1(bench_frames);
 PG_FUNCTION_INFO_V1(bench_produce);
 PG_FUNCTION_INFO_V1(bench_consume);
+PG_FUNCTION_INFO_V1(bench_execute);
 
 #define MAX_NS   1000000 /* the histogram's end */
 #define READ_MAX 4096    /* events a read() */
@@ -266,5 +269,110 @@ bench_consume(PG_FUNCTION_ARGS)
 	values[1] = Int64GetDatum((int64) bus->lost(reader));
 	values[2] = Int64GetDatum(bad);
 	bus->close(reader);
+	return make_row(fcinfo, values);
+}
+
+/* ------------------------------------------------------------- statements */
+
+/* Where rows go: their columns are looked at, and that is all. */
+typedef struct Sink
+{
+	DestReceiver pub;
+	uint64 rows;
+} Sink;
+
+static void
+sink_startup(DestReceiver *self, int operation, TupleDesc desc)
+{
+}
+
+static bool
+sink_receive(TupleTableSlot *slot, DestReceiver *self)
+{
+	slot_getallattrs(slot);
+	((Sink *) self)->rows++;
+	return true;
+}
+
+static void
+sink_nothing(DestReceiver *self)
+{
+}
+
+static int
+compare_float8(const void *a, const void *b)
+{
+	double x = *(const double *) a;
+	double y = *(const double *) b;
+
+	return (x > y) - (x < y);
+}
+
+/* The rows that a query gives, as parameters of a statement that returns rows. */
+static ParamListInfo *
+make_parameters(const char *query, Oid **types, int *nparams, uint64 *n)
+{
+	ParamListInfo *lists;
+	TupleDesc desc;
+
+	if (SPI_execute(query, true, 0) != SPI_OK_SELECT || SPI_processed == 0)
+		elog(ERROR, "no parameters");
+	desc = SPI_tuptable->tupdesc;
+	*n = SPI_processed;
+	*nparams = desc->natts;
+	*types = palloc(sizeof(Oid) * desc->natts);
+	lists = palloc(sizeof(ParamListInfo) * *n);
+	for (int p = 0; p < desc->natts; p++)
+		(*types)[p] = SPI_gettypeid(desc, p + 1);
+	for (uint64 i = 0; i < *n; i++)
+	{
+		lists[i] = makeParamList(desc->natts);
+		for (int p = 0; p < desc->natts; p++)
+		{
+			ParamExternData *param = &lists[i]->params[p];
+
+			param->value = SPI_getbinval(SPI_tuptable->vals[i], desc, p + 1, &param->isnull);
+			param->pflags = PARAM_FLAG_CONST;
+			param->ptype = (*types)[p];
+		}
+	}
+	return lists;
+}
+
+/* execute(statement, parameters, times) -> median us, rows of all */
+Datum
+bench_execute(PG_FUNCTION_ARGS)
+{
+	char *statement = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	int times = PG_GETARG_INT32(2);
+	double *us = palloc(sizeof(double) * Max(times, 1));
+	Sink sink = {.pub = {sink_receive, sink_startup, sink_nothing, sink_nothing, DestSQLFunction}};
+	ParamListInfo *lists;
+	SPIExecuteOptions options = {.read_only = false, .dest = &sink.pub};
+	SPIPlanPtr plan;
+	Oid *types;
+	int nparams;
+	uint64 n;
+	Datum values[2];
+
+	SPI_connect();
+	lists = make_parameters(text_to_cstring(PG_GETARG_TEXT_PP(1)), &types, &nparams, &n);
+	plan = SPI_prepare(statement, nparams, types);
+	if (!plan)
+		elog(ERROR, "could not prepare \"%s\"", statement);
+	for (int i = 0; i < times; i++)
+	{
+		int64 start = now_ns();
+
+		options.params = lists[i % n];
+		if (SPI_execute_plan_extended(plan, &options) != SPI_OK_SELECT)
+			elog(ERROR, "the statement returns no rows");
+		us[i] = (now_ns() - start) / 1000.0;
+		CHECK_FOR_INTERRUPTS();
+	}
+	SPI_finish();
+	qsort(us, times, sizeof(double), compare_float8);
+	values[0] = Float8GetDatum(us[times / 2]);
+	values[1] = Int64GetDatum(sink.rows);
 	return make_row(fcinfo, values);
 }
