@@ -29,6 +29,7 @@
 #define SCAN_COST    4    /* of looking at a record, in entries */
 #define SORT_AT_ONCE 1024 /* matches: a matter of microseconds */
 #define PREFETCH_AT  8
+#define BATCH        16 /* matches that are emitted together */
 
 /* One list, or the union of several. */
 typedef struct Source
@@ -47,7 +48,22 @@ typedef struct Walk
 	PostingCursor cursors[MAX_CURSORS];
 	int ncursors;
 	bool by_record; /* some terms have to be looked for in the record */
+
+	/* Matches to be emitted. */
+	ArenaRef batch[BATCH];
+	int nbatch;
 } Walk;
+
+/* Is a cursor before another?  The records are looked at only if the times are equal. */
+static inline bool
+is_before(const PostingCursor *a, const PostingCursor *b)
+{
+	if (a->at != b->at)
+		return a->backward ? a->at > b->at : a->at < b->at;
+	if (a->record == b->record)
+		return false;
+	return (posting_compare(cursor_key(a), cursor_key(b)) < 0) != a->backward;
+}
 
 static void
 source_settle(Source *source)
@@ -60,15 +76,8 @@ source_settle(Source *source)
 
 		if (!cursor->valid)
 			continue;
-		if (!best)
+		if (!best || is_before(cursor, best))
 			best = cursor;
-		else if (cursor->record != best->record)
-		{
-			int compared = posting_compare(cursor_key(cursor), cursor_key(best));
-
-			if (cursor->backward ? compared > 0 : compared < 0)
-				best = cursor;
-		}
 	}
 	source->current = best;
 }
@@ -100,6 +109,21 @@ source_seek(Source *source, PostingKey key)
 		source_settle(source);
 	else if (source->n == 0 || !source->cursors[0].valid)
 		source->current = NULL;
+}
+
+/*
+ * Go on to where a source of the same direction is, or behind that.  First to its
+ * time: hardly ever are there several records of one time, and an id is in memory
+ * that nobody else needs.
+ */
+static inline void
+source_follow(Source *source, const PostingCursor *to)
+{
+	PostingKey key = {to->at, to->backward ? INT64_MAX : INT64_MIN};
+
+	source_seek(source, key);
+	if (source->current && source->current->at == to->at && source->current->record != to->record)
+		source_seek(source, cursor_key(to));
 }
 
 /* Add a list to a source.  There is room. */
@@ -136,7 +160,7 @@ open_lists(Walk *walk, const Select *select)
 	const State *state = select->state;
 	const Filter *filter = select->filter;
 
-	walk->nsources = walk->ncursors = 0;
+	walk->nsources = walk->ncursors = walk->nbatch = 0;
 	walk->by_record = false;
 	for (int t = 0; t < filter->nterms; t++)
 	{
@@ -410,7 +434,16 @@ enough(const Select *select)
 	return select->rows >= select->filter->max_rows;
 }
 
-/* Bring memory that will be looked at soon into the cache. */
+/* Bring memory that will be looked at soon into the cache: cache lines of 64 bytes. */
+static inline void
+prefetch_blob(const State *state, const Record *record, int lines)
+{
+	const char *blob = arena_at(&state->map, record->blob);
+
+	for (int i = 0; i < lines; i++)
+		__builtin_prefetch(blob + i * 64);
+}
+
 static inline void
 prefetch(const Select *select, const Source *source)
 {
@@ -425,9 +458,37 @@ prefetch(const Select *select, const Source *source)
 
 		__builtin_prefetch(arena_at(&state->map, cursor->records[cursor->i + 2 * step]));
 		if (select->filter->search)
-			__builtin_prefetch(arena_at(
-				&state->map, state_record(state, cursor->records[cursor->i + step])->blob));
+			prefetch_blob(state, state_record(state, cursor->records[cursor->i + step]), 2);
 	}
+}
+
+/* Go on behind a record. */
+static void
+resume_behind(Select *select, Order order, const Record *record)
+{
+	select->at = order_key(order, record);
+	select->at_done = true;
+	select->started = true;
+	select->done = false;
+}
+
+/* Emit what was found.  False: the step ends, with the next one to go on behind the last row. */
+static bool
+emit_batch(Select *select, Walk *walk)
+{
+	const State *state = select->state;
+	int n = walk->nbatch;
+
+	walk->nbatch = 0;
+	for (int i = 0; i < n; i++)
+		prefetch_blob(state, state_record(state, walk->batch[i]), 8);
+	for (int i = 0; i < n; i++)
+		if (!emit(select, state_record(state, walk->batch[i]), true))
+		{
+			resume_behind(select, ORDER_CREATED, state_record(state, walk->batch[i]));
+			return false;
+		}
+	return true;
 }
 
 /*
@@ -435,9 +496,8 @@ prefetch(const Select *select, const Source *source)
  * emitted, or kept as matches.
  */
 static void
-step_lists(Select *select, int budget)
+walk_lists(Select *select, Walk *walk, int budget)
 {
-	static Walk walk;
 	const Filter *filter = select->filter;
 	Source *lead;
 	PostingKey key;
@@ -448,10 +508,10 @@ step_lists(Select *select, int budget)
 		filter->search || filter->updated_from != INT64_MIN || filter->updated_to != INT64_MAX;
 
 	select->done = true;
-	if (enough(select) || !open_lists(&walk, select))
+	if (enough(select) || !open_lists(walk, select))
 		return;
-	lead = &walk.sources[0];
-	look |= walk.by_record;
+	lead = &walk->sources[0];
+	look |= walk->by_record;
 	if (start_key(select, ORDER_CREATED, &key, &behind_it))
 	{
 		source_seek(lead, key);
@@ -463,33 +523,48 @@ step_lists(Select *select, int budget)
 		ArenaRef ref = lead->current->record;
 		bool all = true;
 
-		for (int i = 1; i < walk.nsources && all; i++)
+		for (int i = 1; i < walk->nsources && all; i++)
 		{
-			Source *source = &walk.sources[i];
+			Source *source = &walk->sources[i];
 
 			if (source->current && source->current->record != ref)
-				source_seek(source, cursor_key(lead->current));
+				source_follow(source, lead->current);
 			if (!source->current)
 				return;
 			if (source->current->record != ref)
 			{
 				/* Nothing before this can match. */
-				source_seek(lead, cursor_key(source->current));
+				source_follow(lead, source->current);
 				all = false;
 			}
 		}
 		budget--;
-		if (all)
+		if (all && !look && !collect)
+		{
+			/* A match, and nothing else to look at in the record. */
+			if (!select->emit)
+				select->rows++;
+			else
+			{
+				__builtin_prefetch(state_record(select->state, ref));
+				walk->batch[walk->nbatch++] = ref;
+				if ((walk->nbatch == BATCH || select->rows + walk->nbatch >= filter->max_rows) &&
+					!emit_batch(select, walk))
+					return;
+			}
+			if (enough(select))
+				return;
+		}
+		else if (all)
 		{
 			const Record *record = state_record(select->state, ref);
 
 			if (look)
 				prefetch(select, lead);
 			budget -= look ? SCAN_COST : 0;
-			if (!look || matches(select, record, walk.by_record, &certain))
+			certain = true;
+			if (!look || matches(select, record, walk->by_record, &certain))
 			{
-				if (!look)
-					certain = true;
 				if (collect)
 					keep_match(select, record, certain);
 				else if (!emit(select, record, certain))
@@ -510,6 +585,15 @@ step_lists(Select *select, int budget)
 		if (all)
 			source_next(lead);
 	}
+}
+
+static void
+step_lists(Select *select, int budget)
+{
+	static Walk walk;
+
+	walk_lists(select, &walk, budget);
+	(void) emit_batch(select, &walk);
 }
 
 /* Walk the list that has the query's order, and look at each record. */
@@ -549,10 +633,7 @@ step_filter(Select *select, int budget)
 		}
 		if (budget <= 0)
 		{
-			select->at = order_key(filter->order, record);
-			select->at_done = true;
-			select->started = true;
-			select->done = false;
+			resume_behind(select, filter->order, record);
 			return;
 		}
 	}
@@ -567,8 +648,15 @@ step_ids(Select *select, int budget)
 
 	for (; select->next_id < filter->nids && budget > 0; budget -= SCAN_COST)
 	{
-		ArenaRef ref = state_find(state, filter->ids[select->next_id++]);
+		const int64_t *id = &filter->ids[select->next_id++];
+		int left = filter->nids - select->next_id;
+		ArenaRef ref;
 
+		if (left > 2 * PREFETCH_AT)
+			state_prefetch(state, id[2 * PREFETCH_AT], false);
+		if (left > PREFETCH_AT)
+			state_prefetch(state, id[PREFETCH_AT], true);
+		ref = state_find(state, *id);
 		if (ref && matches(select, state_record(state, ref), true, &certain))
 			keep_match(select, state_record(state, ref), certain);
 	}
@@ -584,8 +672,13 @@ step_sorted(Select *select, int budget)
 	while (select->next_match < select->nmatches && !enough(select))
 	{
 		const SelectMatch *match = &select->matches[select->next_match++];
-		ArenaRef ref = state_find(state, match->key.id);
+		ArenaRef ref;
 		bool certain;
+
+		if (select->emit && select->next_match + PREFETCH_AT < select->nmatches &&
+			(ref = state_find(state, match[PREFETCH_AT].key.id)) != 0)
+			prefetch_blob(state, state_record(state, ref), 8);
+		ref = state_find(state, match->key.id);
 
 		/* It may have changed since. */
 		if (!ref || !matches(select, state_record(state, ref), true, &certain))

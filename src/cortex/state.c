@@ -165,6 +165,22 @@ state_find(const State *state, int64_t id)
 	return i < 0 ? 0 : slots_of(state, &state->shared->ids)[i].ref;
 }
 
+void
+state_prefetch(const State *state, int64_t id, bool record)
+{
+	const HashTable *table = &state->shared->ids;
+	uint32_t hash = id_hash(id);
+	const HashSlot *slot;
+
+	if (!table->slots)
+		return;
+	slot = &slots_of(state, table)[hash & table->mask];
+	if (!record)
+		__builtin_prefetch(slot);
+	else if (slot->ref)
+		__builtin_prefetch(state_record(state, slot->ref));
+}
+
 /* ------------------------------------------------------------------ terms */
 
 static inline uint32_t

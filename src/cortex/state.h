@@ -127,6 +127,9 @@ extern bool state_remove(State *state, int64_t id);
 /* 0: there is none. */
 extern ArenaRef state_find(const State *state, int64_t id);
 
+/* Bring into the cache what finding an id will look at: the table, or, if that has come, the record. */
+extern void state_prefetch(const State *state, int64_t id, bool record);
+
 /* The records with that value of an indexed attribute; NULL: none. */
 extern const PostingList *state_term(const State *state, int attr, const char *text, uint32_t len);
 
