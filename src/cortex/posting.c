@@ -20,6 +20,7 @@
 
 #define FIRST_ROOM 4
 #define FIRST_DIR  8
+#define WINDOW     16 /* entries */
 
 typedef struct Chunk
 {
@@ -468,6 +469,20 @@ cursor_next(PostingCursor *cursor)
 	show_entry(cursor);
 }
 
+/*
+ * Of entries in a window whose first is not behind a time, and which ends with one that is:
+ * the last that is not.  Four steps without a branch that nobody could predict.
+ */
+static inline uint32_t
+last_in_window(const int64_t *ats, int64_t at)
+{
+	uint32_t low = 0;
+
+	for (uint32_t half = WINDOW / 2; half > 0; half /= 2)
+		low += ats[low + half] <= at ? half : 0;
+	return low;
+}
+
 static void
 seek_forward(PostingCursor *cursor, PostingKey key)
 {
@@ -515,6 +530,13 @@ seek_forward(PostingCursor *cursor, PostingKey key)
 		return;
 	}
 	low = cursor->i;
+	if (key.id == INT64_MIN && low + WINDOW < cursor->n && cursor->ats[low + WINDOW] >= key.at)
+	{
+		/* Near, as a rule: what comes behind the last that is earlier. */
+		cursor->i = low + last_in_window(cursor->ats + low, key.at - 1) + 1;
+		show_entry(cursor);
+		return;
+	}
 	high = low + 1;
 	while (high < cursor->n &&
 		   compare_entry(map, cursor->ats[high], cursor->records[high], key) < 0)
@@ -566,6 +588,15 @@ seek_backward(PostingCursor *cursor, PostingKey key)
 		enter_chunk(cursor, low);
 		low = 0;
 		high = cursor->n;
+	}
+	else if (key.id == INT64_MAX && cursor->i >= WINDOW &&
+			 cursor->ats[cursor->i - WINDOW] <= key.at)
+	{
+		/* Near, as a rule. */
+		low = cursor->i - WINDOW;
+		cursor->i = low + last_in_window(cursor->ats + low, key.at);
+		show_entry(cursor);
+		return;
 	}
 	else
 	{

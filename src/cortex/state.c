@@ -170,15 +170,21 @@ state_prefetch(const State *state, int64_t id, bool record)
 {
 	const HashTable *table = &state->shared->ids;
 	uint32_t hash = id_hash(id);
-	const HashSlot *slot;
+	uint32_t i = hash & table->mask;
+	const HashSlot *slots;
 
 	if (!table->slots)
 		return;
-	slot = &slots_of(state, table)[hash & table->mask];
+	slots = slots_of(state, table);
 	if (!record)
-		__builtin_prefetch(slot);
-	else if (slot->ref)
-		__builtin_prefetch(state_record(state, slot->ref));
+	{
+		__builtin_prefetch(&slots[i]);
+		return;
+	}
+	while (slots[i].ref && slots[i].hash != hash)
+		i = (i + 1) & table->mask;
+	if (slots[i].ref)
+		__builtin_prefetch(state_record(state, slots[i].ref));
 }
 
 /* ------------------------------------------------------------------ terms */
