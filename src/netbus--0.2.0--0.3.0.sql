@@ -222,7 +222,7 @@ COMMENT ON TYPE netbus.task IS 'A task, as netbus.tasks() returns it';
 CREATE FUNCTION netbus.create_model(kind text, model text, if_not_exists boolean DEFAULT false) RETURNS boolean
 LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'netbus_create_model';
 COMMENT ON FUNCTION netbus.create_model(text, text, boolean) IS
-'Create a model of kind memories or tasks, owned by the caller: SELECT netbus.create_model(''memories'', ''team''). Its log is memories_team (of the model default: memories); who may SELECT from or INSERT into that log''s table may query or change the model. False if it exists and if_not_exists.';
+'Create a model of kind memories or tasks, owned by the caller: SELECT netbus.create_model(''memories'', ''team''). Its log is memories_team (of the model default: memories); who may SELECT from or INSERT into that log''s table may query or change the model. The records are what all events of the log add up to: so retention and purge() are refused there. False if it exists and if_not_exists.';
 CREATE FUNCTION netbus.drop_model(kind text, model text, if_exists boolean DEFAULT false) RETURNS boolean
 LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'netbus_drop_model';
 COMMENT ON FUNCTION netbus.drop_model(text, text, boolean) IS
@@ -255,19 +255,9 @@ COMMENT ON VIEW netbus.model_error IS
 CREATE FUNCTION netbus.decode_event(event jsonb, OUT version integer, OUT op text, OUT id bigint, OUT content text, OUT title text,
 	OUT tags text[], OUT source text, OUT scope text, OUT data jsonb, OUT pinned boolean, OUT created timestamptz)
 RETURNS record
-LANGUAGE sql STABLE STRICT PARALLEL SAFE
-BEGIN ATOMIC
-	SELECT (event OPERATOR(pg_catalog.->>) 'v')::integer, event OPERATOR(pg_catalog.->>) 'op', (event OPERATOR(pg_catalog.->>) 'id')::bigint,
-		event OPERATOR(pg_catalog.->>) 'content', event OPERATOR(pg_catalog.->>) 'title',
-		CASE pg_catalog.jsonb_typeof(event OPERATOR(pg_catalog.->) 'tags') WHEN 'array'
-			THEN ARRAY(SELECT pg_catalog.jsonb_array_elements_text(event OPERATOR(pg_catalog.->) 'tags')) END,
-		event OPERATOR(pg_catalog.->>) 'source', event OPERATOR(pg_catalog.->>) 'scope', event OPERATOR(pg_catalog.->) 'data',
-		(event OPERATOR(pg_catalog.->>) 'pinned')::boolean,
-		'1970-01-01 00:00:00+00'::timestamptz OPERATOR(pg_catalog.+)
-			((event OPERATOR(pg_catalog.->>) 'created')::bigint OPERATOR(pg_catalog.*) interval '1 microsecond');
-END;
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'netbus_decode_event';
 COMMENT ON FUNCTION netbus.decode_event(jsonb) IS
-'An event of a model''s log as columns: SELECT e.* FROM netbus.read(''memories'') r, netbus.decode_event(r.payload) e';
+'An event of a model''s log as columns, null where it has no such member, or not as it has to be: SELECT e.* FROM netbus.read(''memories'') r, netbus.decode_event(r.payload) e';
 
 CREATE FUNCTION netbus.query_support(internal) RETURNS internal
 LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'netbus_query_support';

@@ -416,7 +416,7 @@ begin_poll(FunctionCallInfo fcinfo, bool raw)
 {
 	FuncCallContext *funcctx = SRF_FIRSTCALL_INIT();
 	MemoryContext old = MemoryContextSwitchTo(funcctx->multi_call_memory_ctx);
-	int64 deadline = arg_deadline(fcinfo, 6);
+	int64 deadline = arg_deadline(fcinfo, 6, "wait");
 	Poll *poll = palloc0(sizeof(Poll));
 	NbLog *log = nb_log_open(arg_text(fcinfo, 0, "log"), AccessShareLock, ACL_SELECT);
 	char *cursor = arg_text(fcinfo, 1, "cursor");

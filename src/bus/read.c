@@ -172,7 +172,7 @@ tail_common(FunctionCallInfo fcinfo, bool raw)
 	if (SRF_IS_FIRSTCALL())
 	{
 		uint64 after_seq = after_seq_arg(fcinfo, 1);
-		int64 deadline = arg_deadline(fcinfo, 5);
+		int64 deadline = arg_deadline(fcinfo, 5, "wait");
 		ReadState *state = begin_read(fcinfo, raw, 2, 3, 6, after_seq, arg_max_events(fcinfo, 4));
 		ReaderEvent event;
 

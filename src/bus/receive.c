@@ -616,7 +616,7 @@ begin_receive(FunctionCallInfo fcinfo, bool raw)
 	if (d->consumer->filter)
 		d->filter = filter_compile(d->consumer->filter);
 	d->left = arg_max_events(fcinfo, 2);
-	deadline = arg_deadline(fcinfo, 3);
+	deadline = arg_deadline(fcinfo, 3, "wait");
 	d->headers = *row_headers(fcinfo);
 	d->raw = raw;
 	for (Claim *claim = claim_first(); claim; claim = claim->next)

@@ -19,8 +19,6 @@
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
-#define MAX_WAIT_US INT64CONST(60000000)
-
 #define MAX_ROW_HEADERS 16 /* of functions; more take turns */
 #define ROW_COLUMNS     5
 #define ROW_MAX_COLUMNS 8 /* what one byte of null bitmap takes */
@@ -139,52 +137,15 @@ row_form_bare(const RowHeaders *headers, const RowTail *tail)
 	return PointerGetDatum(row);
 }
 
-static void
-require_argument(FunctionCallInfo fcinfo, int n, const char *name)
-{
-	if (PG_ARGISNULL(n))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-						errmsg("argument \"%s\" must not be null", name)));
-}
-
-char *
-arg_text(FunctionCallInfo fcinfo, int n, const char *name)
-{
-	require_argument(fcinfo, n, name);
-	return text_to_cstring(PG_GETARG_TEXT_PP(n));
-}
-
-int64
-arg_int8(FunctionCallInfo fcinfo, int n, const char *name)
-{
-	require_argument(fcinfo, n, name);
-	return PG_GETARG_INT64(n);
-}
-
 uint64
 arg_max_events(FunctionCallInfo fcinfo, int n)
 {
-	require_argument(fcinfo, n, "max_events");
+	if (PG_ARGISNULL(n))
+		arg_null("max_events");
 	if (PG_GETARG_INT32(n) < 0)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("max_events must not be negative")));
 	return PG_GETARG_INT32(n);
-}
-
-int64
-arg_deadline(FunctionCallInfo fcinfo, int n)
-{
-	Interval *wait;
-	double us;
-
-	require_argument(fcinfo, n, "wait");
-	wait = PG_GETARG_INTERVAL_P(n);
-	us = (double) wait->time +
-		 ((double) wait->day + (double) wait->month * DAYS_PER_MONTH) * USECS_PER_DAY;
-	if (us < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("wait must not be negative")));
-	return nb_now_us() + (us < MAX_WAIT_US ? (int64) us : MAX_WAIT_US);
 }
 
 Filter *

@@ -13,6 +13,7 @@
 
 #include "bus/filter.h"
 #include "bus/reader.h"
+#include "core/args.h"
 
 #include "access/htup_details.h"
 #include "fmgr.h"
@@ -135,13 +136,7 @@ row_form(const RowHeaders *headers, const char *log, int shard, const ReaderEven
 /* A row without event: all columns before the tail are null. */
 extern Datum row_form_bare(const RowHeaders *headers, const RowTail *tail);
 
-/* Argument n, which must not be null; name is for the error. */
-extern char *arg_text(FunctionCallInfo fcinfo, int n, const char *name);
-extern int64 arg_int8(FunctionCallInfo fcinfo, int n, const char *name);
 extern uint64 arg_max_events(FunctionCallInfo fcinfo, int n);
-
-/* "wait", as the time (of nb_now_us()) until which to wait: at most 60 s from now, for a waiting call pins xmin. */
-extern int64 arg_deadline(FunctionCallInfo fcinfo, int n);
 
 /* "filter", compiled in CurrentMemoryContext, or NULL. */
 extern Filter *arg_filter(FunctionCallInfo fcinfo, int n);

@@ -15,13 +15,6 @@
 #include "utils/builtins.h"
 
 void
-arg_null(const char *name)
-{
-	ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					errmsg("argument \"%s\" must not be null", name)));
-}
-
-void
 arg_check_size(const char *name, uint64 bytes, uint32 max_bytes)
 {
 	if (bytes > max_bytes)

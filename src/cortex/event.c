@@ -22,13 +22,17 @@
 
 #include "cortex/model.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "common/int.h"
+#include "funcapi.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/numeric.h"
 
 #define EVENT_VERSION 1
+
+PG_FUNCTION_INFO_V1(netbus_decode_event);
 
 /* Models that this transaction has written to. */
 static Model *written = NULL;
@@ -247,6 +251,15 @@ parse_int64(const char *text, int len, int64 *result)
 	return true;
 }
 
+static bool
+get_id(Event *event)
+{
+	JsonbValue value;
+
+	return event_get(event, "id", &value) && value.type == jbvString &&
+		   parse_int64(value.val.string.val, value.val.string.len, &event->id);
+}
+
 /* What an event is, with its id; NULL, and a reason, if that cannot be told. */
 const EventKind *
 event_kind(const ModelKind *kind, Event *event)
@@ -261,8 +274,7 @@ event_kind(const ModelKind *kind, Event *event)
 											   NumericGetDatum(int64_to_numeric(EVENT_VERSION)))) !=
 			 0)
 		event->reason = "the version of the format is not known";
-	else if (!event_get(event, "id", &value) || value.type != jbvString ||
-			 !parse_int64(value.val.string.val, value.val.string.len, &event->id))
+	else if (!get_id(event))
 		event->reason = "member \"id\" is missing or not a string of digits";
 	else if (!event_get(event, "op", &value) || value.type != jbvString)
 		event->reason = "member \"op\" is missing or not a string";
@@ -409,4 +421,88 @@ image_keep_values(const State *state, const Record *record, Image *image)
 	for (int i = 0; i < state->schema->nattrs; i++)
 		image->values[i] = blob_value(blob, state->schema->nattrs, i);
 	image->same_values = false;
+}
+
+/* ------------------------------------------------------------------- SQL */
+
+/* The columns of decode_event(). */
+enum
+{
+	COL_VERSION,
+	COL_OP,
+	COL_ID,
+	COL_CONTENT,
+	COL_TITLE,
+	COL_TAGS,
+	COL_SOURCE,
+	COL_SCOPE,
+	COL_DATA,
+	COL_PINNED,
+	COL_CREATED,
+	COLUMNS
+};
+
+/* decode_event(event) -> its members; null where one is not given, or not as it has to be */
+Datum
+netbus_decode_event(PG_FUNCTION_ARGS)
+{
+	static const struct
+	{
+		int column;
+		const char *key;
+	} texts[] = {{COL_OP, "op"},
+				 {COL_CONTENT, "content"},
+				 {COL_TITLE, "title"},
+				 {COL_SOURCE, "source"},
+				 {COL_SCOPE, "scope"}};
+	static const Attribute any = {.max_bytes = PG_INT32_MAX};
+	Jsonb *jsonb = PG_GETARG_JSONB_P(0);
+	Event event = {.object = &jsonb->root};
+	Datum values[COLUMNS];
+	bool nulls[COLUMNS];
+	bool given;
+	JsonbValue member;
+	Value value;
+	int64 created;
+	bool pinned;
+	TupleDesc desc;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE || desc->natts != COLUMNS)
+		elog(ERROR, "return type must be a row type of %d columns", COLUMNS);
+	memset(nulls, true, sizeof(nulls));
+	if (!JB_ROOT_IS_OBJECT(jsonb))
+		PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+
+	for (int i = 0; i < lengthof(texts); i++)
+		if (event_text(&event, texts[i].key, &any, true, &value))
+		{
+			values[texts[i].column] = value_text(value);
+			nulls[texts[i].column] = false;
+		}
+	if (event_get(&event, "v", &member) && member.type == jbvNumeric)
+	{
+		bool error = false;
+
+		values[COL_VERSION] = Int32GetDatum(numeric_int4_opt_error(member.val.numeric, &error));
+		nulls[COL_VERSION] = error;
+	}
+	nulls[COL_ID] = !get_id(&event);
+	values[COL_ID] = Int64GetDatum(event.id);
+	if (event_get(&event, "tags", &member) && event_texts(&event, "tags", &any, &value))
+	{
+		values[COL_TAGS] = value_texts(value);
+		nulls[COL_TAGS] = false;
+	}
+	if (event_jsonb(&event, "data", &value) && value.data)
+	{
+		values[COL_DATA] = value_jsonb(value);
+		nulls[COL_DATA] = false;
+	}
+	nulls[COL_PINNED] = !event_bool(&event, "pinned", &given, &pinned) || !given;
+	if (!nulls[COL_PINNED])
+		values[COL_PINNED] = BoolGetDatum(pinned);
+	nulls[COL_CREATED] = !event_time(&event, "created", &given, &created) || !given;
+	if (!nulls[COL_CREATED])
+		values[COL_CREATED] = TimestampTzGetDatum(created);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }

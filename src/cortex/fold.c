@@ -13,7 +13,8 @@
  * before the model was ready, the state is built anew.
  *
  * A bad event is set aside in netbus.catalog_model_error and counts as folded: nobody
- * waits for it.
+ * waits for it.  What is folded is told when that is committed, so that whoever has
+ * waited finds it there.
  *
  * Locks: AccessShareLock on the log's table, only if it is free at once; the
  * model's lock around each change.
@@ -75,6 +76,7 @@ typedef struct Folding
 
 static Folding *foldings = NULL;
 static MemoryContext event_context = NULL;
+static bool aside = false; /* this transaction has set events aside */
 
 /* ------------------------------------------------------------ bad events */
 
@@ -136,6 +138,7 @@ set_aside(Model *model, const Event *event, const char *payload, uint32 len)
 			values[ERROR_EVENT - 1] = value_jsonb(value);
 			CatalogTupleInsert(rel, heap_form_tuple(RelationGetDescr(rel), values, nulls));
 			CommandCounterIncrement();
+			aside = true;
 		}
 	}
 	table_close(rel, RowExclusiveLock);
@@ -220,9 +223,12 @@ publish_folded(ModelSlot *slot, uint64 seq)
 		model_wake(slot);
 }
 
-/* Fold what the log has, until the deadline.  True: all that there was. */
+/*
+ * Fold what the log has, until the deadline.  True: all that there was.  *to is
+ * what is folded then, for the caller to tell.
+ */
 static bool
-fold_log(Model *model, int64 deadline)
+fold_log(Model *model, int64 deadline, uint64 *to)
 {
 	ModelSlot *slot = model->slot;
 	NbLog *log = model->log;
@@ -234,6 +240,7 @@ fold_log(Model *model, int64 deadline)
 	uint64 n = 0;
 	bool done = true;
 
+	*to = from;
 	pg_read_barrier();
 	if (live && head <= from)
 		return true;
@@ -243,9 +250,10 @@ fold_log(Model *model, int64 deadline)
 		fold_event(model, &event);
 		if (++n % PUBLISH_EVERY == 0)
 		{
-			publish_folded(slot, event.seq);
+			if (!aside)
+				publish_folded(slot, event.seq);
 			CHECK_FOR_INTERRUPTS();
-			if (nb_now_us() >= deadline)
+			if (aside || nb_now_us() >= deadline)
 			{
 				done = false;
 				break;
@@ -255,7 +263,7 @@ fold_log(Model *model, int64 deadline)
 	if (reader.lost > 0)
 		pg_atomic_fetch_add_u64(&slot->lost, reader.lost);
 	pg_atomic_fetch_add_u64(&slot->events, n);
-	publish_folded(slot, done ? Max(head, reader.after_seq) : reader.after_seq);
+	*to = done ? Max(head, reader.after_seq) : reader.after_seq;
 	reader_close(&reader);
 	if (done)
 		pg_atomic_write_u64(&slot->promised, 0);
@@ -333,6 +341,7 @@ fold_model(Folding *folding)
 	int64 deadline = nb_now_us() + SLICE_US;
 	int damaged = nb_damaged_frames;
 	const char *table;
+	uint64 to = 0;
 	long next = -1;
 	bool done;
 
@@ -359,7 +368,9 @@ fold_model(Folding *folding)
 			   load_snapshot(folding, deadline);
 		if (done)
 		{
-			done = fold_log(model, deadline);
+			done = fold_log(model, deadline, &to);
+			if (!aside && to > 0)
+				publish_folded(model->slot, to);
 			if (done && pg_atomic_read_u32(&model->slot->phase) != MODEL_READY)
 				load_end(folding);
 		}
@@ -371,6 +382,9 @@ fold_model(Folding *folding)
 	}
 	PopActiveSnapshot();
 	CommitTransactionCommand();
+	if (aside)
+		publish_folded(model->slot, to);
+	aside = false;
 	folding->retry_delay = 0;
 	return next;
 }
@@ -402,6 +416,7 @@ fold_guarded(Folding *folding)
 		FlushErrorState();
 		MemoryContextSwitchTo(context);
 		nb_damaged_frames = damaged;
+		aside = false;
 		nb_worker_note_error(error->message);
 		if (pg_atomic_read_u32(&folding->model->slot->changing) ||
 			pg_atomic_read_u32(&folding->model->slot->phase) != MODEL_READY)

@@ -10,7 +10,6 @@
 #include "cortex/model.h"
 
 #include "access/xlog.h"
-#include "datatype/timestamp.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -18,7 +17,6 @@
 #include "utils/timestamp.h"
 
 #define STAT_COLUMNS 16
-#define MAX_WAIT_US  (INT64CONST(60) * USECS_PER_SEC)
 
 PG_FUNCTION_INFO_V1(netbus_stat_model);
 PG_FUNCTION_INFO_V1(netbus_wait_for);
@@ -106,23 +104,13 @@ netbus_stat_model(PG_FUNCTION_ARGS)
 Datum
 netbus_wait_for(PG_FUNCTION_ARGS)
 {
+	char *log = arg_text(fcinfo, 0, "log");
+	int64 deadline = arg_deadline(fcinfo, 2, "timeout");
 	Model *model;
-	Interval *timeout;
-	double us;
+	uint64 seq;
 
-	if (PG_ARGISNULL(0))
-		arg_null("log");
-	if (PG_ARGISNULL(2))
-		arg_null("timeout");
-	timeout = PG_GETARG_INTERVAL_P(2);
-	us = (double) timeout->time +
-		 ((double) timeout->day + (double) timeout->month * DAYS_PER_MONTH) * USECS_PER_DAY;
-	if (us < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("timeout must not be negative")));
 	PreventCommandDuringRecovery("netbus.wait_for()");
-	model = model_open_by_log(text_to_cstring(PG_GETARG_TEXT_PP(0)));
-	PG_RETURN_BOOL(model_wait(
-		model, PG_ARGISNULL(1) ? model_committed_seq(model) : (uint64) Max(PG_GETARG_INT64(1), 0),
-		nb_now_us() + (int64) Min(us, (double) MAX_WAIT_US)));
+	model = model_open_by_log(log);
+	seq = PG_ARGISNULL(1) ? model_committed_seq(model) : (uint64) Max(PG_GETARG_INT64(1), 0);
+	PG_RETURN_BOOL(model_wait(model, seq, deadline));
 }

@@ -22,6 +22,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
+#include "utils/numeric.h"
 #include "utils/timestamp.h"
 
 enum
@@ -33,8 +34,9 @@ enum
 	ATTR_TAGS,
 };
 
-#define MAX_SOURCE 1024
-#define OVERHEAD   256 /* bytes that a record takes besides its values, about */
+#define MAX_SOURCE   1024
+#define OVERHEAD     256 /* bytes that a record takes besides its values, about */
+#define TAG_OVERHEAD 32
 
 PG_FUNCTION_INFO_V1(netbus_memory_store);
 PG_FUNCTION_INFO_V1(netbus_memories_store);
@@ -165,14 +167,26 @@ typedef struct NewMemory
 	int64 created;
 } NewMemory;
 
+/* What tags take, with their places in posting lists. */
+static uint64
+tags_bytes(const Value *tags, int n)
+{
+	uint64 bytes = 0;
+
+	for (int i = 0; i < n; i++)
+		bytes += TAG_OVERHEAD + tags[i].len;
+	return bytes;
+}
+
 static int64
 store(Model *model, const NewMemory *memory)
 {
 	JsonbParseState *parse;
 	int64 id = memory->has_id ? memory->id : model_new_id();
 
-	event_check_memory(model,
-					   memory->content.len + OVERHEAD + (memory->data ? VARSIZE(memory->data) : 0));
+	event_check_memory(model, OVERHEAD + memory->content.len + memory->source.len +
+								  memory->scope.len + tags_bytes(memory->tags, memory->ntags) +
+								  (memory->data ? VARSIZE(memory->data) : 0));
 	event_begin(&parse, "store", id);
 	event_put_text(&parse, "content", memory->content.data, memory->content.len);
 	if (memory->ntags > 0)
@@ -216,8 +230,7 @@ check_created(int64 created)
 Datum
 netbus_memory_store(PG_FUNCTION_ARGS)
 {
-	Model *model =
-		model_open(&memories_kind, PG_ARGISNULL(8) ? NULL : PG_GETARG_TEXT_PP(8), ACL_INSERT);
+	Model *model = model_open_to_write(fcinfo, &memories_kind, 8);
 	NewMemory memory = {0};
 
 	memory.content = text_value(arg_sized_text(fcinfo, 0, "content", true, MODEL_MAX_TEXT));
@@ -317,8 +330,16 @@ take_member(NewMemory *memory, const char *key, const JsonbValue *value)
 	{
 		memory->has_id = true;
 		if (value->type == jbvNumeric)
-			memory->id = DatumGetInt64(
-				DirectFunctionCall1(numeric_int8, NumericGetDatum(value->val.numeric)));
+		{
+			Datum number = NumericGetDatum(value->val.numeric);
+
+			memory->id = DatumGetInt64(DirectFunctionCall1(numeric_int8, number));
+			if (!DatumGetBool(DirectFunctionCall2(numeric_eq, number,
+												  NumericGetDatum(int64_to_numeric(memory->id)))))
+				bad_member(key, "an integer");
+		}
+		else if (value->type != jbvString)
+			bad_member(key, "an integer, or a string of digits");
 		else
 		{
 			Value digits = string_member(key, value, 20);
@@ -343,19 +364,51 @@ take_member(NewMemory *memory, const char *key, const JsonbValue *value)
 			 errhint("Members are content, tags, source, scope, data, id, pinned and created.")));
 }
 
+/* Error context: which of them it was. */
+static void
+element_error_callback(void *arg)
+{
+	errcontext("element %d of memories", *(int *) arg + 1);
+}
+
+/* One element of the array of memories_store(). */
+static NewMemory
+take_memory(const JsonbValue *element)
+{
+	NewMemory memory = {0};
+	JsonbIterator *members;
+	JsonbValue member;
+
+	if (element->type != jbvBinary || !JsonContainerIsObject(element->val.binary.data))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("a memory must be a JSON object")));
+	members = JsonbIteratorInit(element->val.binary.data);
+	(void) JsonbIteratorNext(&members, &member, true);
+	while (JsonbIteratorNext(&members, &member, true) == WJB_KEY)
+	{
+		char *key = pnstrdup(member.val.string.val, member.val.string.len);
+
+		(void) JsonbIteratorNext(&members, &member, true);
+		take_member(&memory, key, &member);
+	}
+	if (!memory.content.data)
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						errmsg("a memory must have member \"content\"")));
+	return memory;
+}
+
 /* memories_store(array, model) -> ids */
 Datum
 netbus_memories_store(PG_FUNCTION_ARGS)
 {
-	Model *model =
-		model_open(&memories_kind, PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1), ACL_INSERT);
+	Model *model = model_open_to_write(fcinfo, &memories_kind, 1);
 	MemoryContext context;
 	Jsonb *array;
 	Datum *ids;
 	JsonbIterator *iterator;
-	JsonbIteratorToken token;
 	JsonbValue element;
 	int n = 0;
+	ErrorContextCallback where = {error_context_stack, element_error_callback, &n};
 
 	if (PG_ARGISNULL(0))
 		arg_null("memories");
@@ -368,56 +421,31 @@ netbus_memories_store(PG_FUNCTION_ARGS)
 	context = AllocSetContextCreate(CurrentMemoryContext, "netbus memory", ALLOCSET_DEFAULT_SIZES);
 	iterator = JsonbIteratorInit(&array->root);
 	(void) JsonbIteratorNext(&iterator, &element, true);
-	while ((token = JsonbIteratorNext(&iterator, &element, true)) == WJB_ELEM)
+	error_context_stack = &where;
+	while (JsonbIteratorNext(&iterator, &element, true) == WJB_ELEM)
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);
-		JsonbIterator *members;
-		JsonbValue member;
-		NewMemory memory = {0};
+		NewMemory memory = take_memory(&element);
 
-		if (element.type != jbvBinary || !JsonContainerIsObject(element.val.binary.data))
-			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-							errmsg("element %d of memories is not a JSON object", n + 1)));
-		members = JsonbIteratorInit(element.val.binary.data);
-		(void) JsonbIteratorNext(&members, &member, true);
-		while (JsonbIteratorNext(&members, &member, true) == WJB_KEY)
-		{
-			char *key = pnstrdup(member.val.string.val, member.val.string.len);
-
-			(void) JsonbIteratorNext(&members, &member, true);
-			take_member(&memory, key, &member);
-		}
-		if (!memory.content.data)
-			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-							errmsg("element %d of memories has no content", n + 1)));
-		ids[n++] = Int64GetDatum(store(model, &memory));
+		ids[n] = Int64GetDatum(store(model, &memory));
+		n++;
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(context);
 		CHECK_FOR_INTERRUPTS();
 	}
+	error_context_stack = where.previous;
 	MemoryContextDelete(context);
 	PG_RETURN_ARRAYTYPE_P(construct_array(ids, n, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
 /* --------------------------------------------------------------- updates */
 
-/* Open the model for a change of the record with that id. */
-static Model *
-open_for_update(FunctionCallInfo fcinfo, int model_arg, int64 *id)
-{
-	if (PG_ARGISNULL(0))
-		arg_null("id");
-	*id = PG_GETARG_INT64(0);
-	return model_open(&memories_kind, PG_ARGISNULL(model_arg) ? NULL : PG_GETARG_TEXT_PP(model_arg),
-					  ACL_INSERT);
-}
-
 /* memory_retag(id, tags, model) -> it was there */
 Datum
 netbus_memory_retag(PG_FUNCTION_ARGS)
 {
-	int64 id;
-	Model *model = open_for_update(fcinfo, 2, &id);
+	int64 id = arg_int8(fcinfo, 0, "id");
+	Model *model = model_open_to_write(fcinfo, &memories_kind, 2);
 	Value *tags;
 	int ntags = arg_tags(fcinfo, 1, "tags", &tags);
 	JsonbParseState *parse;
@@ -426,6 +454,7 @@ netbus_memory_retag(PG_FUNCTION_ARGS)
 		arg_null("tags");
 	if (!record_visible(model, id))
 		PG_RETURN_BOOL(false);
+	event_check_memory(model, tags_bytes(tags, ntags));
 	event_begin(&parse, "retag", id);
 	event_put_texts(&parse, "tags", tags, ntags);
 	event_publish(model, &parse, false);
@@ -436,8 +465,8 @@ netbus_memory_retag(PG_FUNCTION_ARGS)
 static Datum
 update(FunctionCallInfo fcinfo, const char *op, bool deletes)
 {
-	int64 id;
-	Model *model = open_for_update(fcinfo, 1, &id);
+	int64 id = arg_int8(fcinfo, 0, "id");
+	Model *model = model_open_to_write(fcinfo, &memories_kind, 1);
 	JsonbParseState *parse;
 
 	if (!record_visible(model, id))

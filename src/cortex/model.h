@@ -22,6 +22,7 @@
 #include "utils/jsonb.h"
 
 #include "bus/publisher.h"
+#include "core/args.h"
 #include "cortex/select.h"
 #include "cortex/state.h"
 
@@ -247,6 +248,9 @@ extern int64 model_new_id(void);
 /* models.c */
 extern Model *model_open(const ModelKind *kind, text *name, AclMode right);
 extern Model *model_open_by_log(const char *log);
+extern double model_records(const ModelKind *kind, const char *name);
+extern Model *model_open_to_write(FunctionCallInfo fcinfo, const ModelKind *kind, int n);
+extern text *model_arg(FunctionCallInfo fcinfo, int n);
 extern void models_init(void);
 
 /* One row of netbus.catalog_model. */
@@ -282,7 +286,6 @@ extern void image_keep_values(const State *state, const Record *record, Image *i
 extern bool event_get(const Event *event, const char *key, JsonbValue *value);
 
 /* args.c: SQL arguments of the functions that write */
-extern void arg_null(const char *name);
 extern text *arg_sized_text(FunctionCallInfo fcinfo, int n, const char *name, bool required,
 							uint32 max_bytes);
 extern int arg_tags(FunctionCallInfo fcinfo, int n, const char *name, Value **texts);

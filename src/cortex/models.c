@@ -7,7 +7,12 @@
  * name; it is keyed by the log's table and dumped by pg_dump.  The log of model m
  * of kind k is called k_m, and that of the default model k; it is an ordinary log, and
  * whoever may SELECT from or INSERT into its table may query or change the model.  A
- * default model comes into being with the first write to it.
+ * default model comes into being with the first write to it by somebody who may create
+ * models, and is his: others could do nothing with it before he has granted them rights.
+ *
+ * The state is what all events of the log add up to, and is built anew from them where
+ * there is no snapshot, as after pg_restore.  So nothing of the log is ever cut off:
+ * retention and purge() are refused.
  *
  * A row goes with its log, however that is dropped.  The worker is told at
  * commit that there is something to look at.
@@ -213,7 +218,8 @@ find_log(const ModelKind *kind, const char *name)
 	(void) catalog_or_error();
 	rows = models_list(&count);
 	for (int i = 0; i < count; i++)
-		if (rows[i].kind == key.key.kind && strcmp(rows[i].name, name) == 0)
+		if (rows[i].kind == key.key.kind && strcmp(rows[i].name, name) == 0 &&
+			get_rel_name(rows[i].log))
 			log = rows[i].log;
 	pfree(rows);
 	if (OidIsValid(log))
@@ -246,6 +252,12 @@ create_model(const ModelKind *kind, const char *name)
 	AcceptInvalidationMessages();
 	if (OidIsValid(find_log(kind, name)))
 		return false;
+	if (OidIsValid(get_relname_relid(psprintf(LOG_TABLE_PREFIX "%s", log_name),
+									 get_namespace_oid(NB_SCHEMA, false))))
+		ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
+						errmsg("cannot create model \"%s\" of %s: log \"%s\" exists already", name,
+							   kind->name, log_name),
+						errhint("Rename that log's table, or choose another name for the model.")));
 
 	InitFunctionCallInfoData(*fcinfo, NULL, 13, InvalidOid, NULL, NULL);
 	for (int i = 0; i < 13; i++)
@@ -278,10 +290,26 @@ create_model(const ModelKind *kind, const char *name)
 static void
 no_such_model(const ModelKind *kind, const char *name)
 {
-	ereport(ERROR,
+	ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+					errmsg("model \"%s\" of %s does not exist", name, kind->name),
+					errhint("Create it with SELECT netbus.create_model('%s', %s).", kind->name,
+							quote_literal_cstr(name))));
+}
+
+/* Only who may create models brings the default one into being. */
+static void
+check_may_create_default(const ModelKind *kind)
+{
+	if (!has_privs_of_role(GetUserId(), get_role_oid("netbus_admin", false)))
+		ereport(
+			ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("model \"%s\" of %s does not exist", name, kind->name),
-			 errhint("Create it with SELECT netbus.create_model('%s', '%s').", kind->name, name)));
+			 errmsg("model \"%s\" of %s does not exist", MODEL_DEFAULT, kind->name),
+			 errdetail(
+				 "It comes into being when a member of role netbus_admin first writes to it."),
+			 errhint(
+				 "Have one call SELECT netbus.create_model('%s', '%s') and grant you INSERT on table netbus.log_%s.",
+				 kind->name, MODEL_DEFAULT, kind->name)));
 }
 
 /* Lock the log and check the rights on it. */
@@ -305,6 +333,7 @@ Model *
 model_open(const ModelKind *kind, text *name_arg, AclMode right)
 {
 	char name[NAMEDATALEN];
+	const char *table;
 	Model *model;
 	Oid log;
 
@@ -321,6 +350,7 @@ model_open(const ModelKind *kind, text *name_arg, AclMode right)
 				no_such_model(kind, name);
 			if (right == ACL_SELECT)
 				return NULL;
+			check_may_create_default(kind);
 			(void) create_model(kind, name);
 			continue;
 		}
@@ -332,17 +362,43 @@ model_open(const ModelKind *kind, text *name_arg, AclMode right)
 			if (likely(model->log_generation == nb_log_generation))
 				return model;
 		}
-		if (!get_rel_name(log))
+		table = get_rel_name(log);
+		if (!table)
 		{
 			/* Dropped while we looked. */
 			nb_log_generation++;
-			if (!OidIsValid(find_log(kind, name)))
-				continue;
+			continue;
 		}
 		strlcpy(model->name, name, NAMEDATALEN);
-		open_log(model, get_rel_name(log) + strlen(LOG_TABLE_PREFIX), right);
+		open_log(model, table + strlen(LOG_TABLE_PREFIX), right);
 		return model;
 	}
+}
+
+/* For the planner: how many records a model has; -1: not known. */
+double
+model_records(const ModelKind *kind, const char *name)
+{
+	Oid log = nb_preloaded && OidIsValid(catalog()) ? find_log(kind, name) : InvalidOid;
+	ModelSlot *slot = OidIsValid(log) ? model_find_slot(log) : NULL;
+
+	return slot ? (double) *(volatile uint64 *) &slot->state.by_created.count : -1;
+}
+
+/* The name of a model, as model_open() takes it. */
+text *
+model_arg(FunctionCallInfo fcinfo, int n)
+{
+	return PG_ARGISNULL(n) ? NULL : PG_GETARG_TEXT_PP(n);
+}
+
+/* The model that argument n names, for a function that writes to it. */
+Model *
+model_open_to_write(FunctionCallInfo fcinfo, const ModelKind *kind, int n)
+{
+	if (unlikely(XactReadOnly))
+		PreventCommandIfReadOnly(psprintf("netbus.%s()", get_func_name(fcinfo->flinfo->fn_oid)));
+	return model_open(kind, model_arg(fcinfo, n), ACL_INSERT);
 }
 
 /* The model of a log that the current user may read; error if it is none. */
@@ -369,20 +425,12 @@ model_open_by_log(const char *log_name)
 
 /* ------------------------------------------------------------------- SQL */
 
-static char *
-text_arg(FunctionCallInfo fcinfo, int n, const char *name)
-{
-	if (PG_ARGISNULL(n))
-		arg_null(name);
-	return text_to_cstring(PG_GETARG_TEXT_PP(n));
-}
-
 /* create_model(kind, model, if_not_exists) -> created */
 Datum
 netbus_create_model(PG_FUNCTION_ARGS)
 {
-	const ModelKind *kind = model_kinds[model_kind_index(text_arg(fcinfo, 0, "kind"))];
-	char *name = text_arg(fcinfo, 1, "model");
+	const ModelKind *kind = model_kinds[model_kind_index(arg_text(fcinfo, 0, "kind"))];
+	char *name = arg_text(fcinfo, 1, "model");
 	bool if_not_exists = !PG_ARGISNULL(2) && PG_GETARG_BOOL(2);
 
 	nb_require_preload();
@@ -409,8 +457,8 @@ netbus_create_model(PG_FUNCTION_ARGS)
 Datum
 netbus_drop_model(PG_FUNCTION_ARGS)
 {
-	const ModelKind *kind = model_kinds[model_kind_index(text_arg(fcinfo, 0, "kind"))];
-	char *name = text_arg(fcinfo, 1, "model");
+	const ModelKind *kind = model_kinds[model_kind_index(arg_text(fcinfo, 0, "kind"))];
+	char *name = arg_text(fcinfo, 1, "model");
 	Oid log;
 	char *table;
 
@@ -433,6 +481,25 @@ netbus_drop_model(PG_FUNCTION_ARGS)
 }
 
 /* ------------------------------------------------------------------ hooks */
+
+/* Somebody wants to cut off events of a log. */
+static void
+models_cut(Oid log, const char *name)
+{
+	int count;
+	ModelRow *rows = models_list(&count);
+
+	for (int i = 0; i < count; i++)
+		if (rows[i].log == log)
+			ereport(
+				ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot remove events of log \"%s\": model \"%s\" of %s is made of them",
+						name, rows[i].name, model_kinds[rows[i].kind]->name),
+				 errhint("Delete what is not needed any more with netbus.%s_delete().",
+						 model_kinds[rows[i].kind]->record)));
+	pfree(rows);
+}
 
 /* The table of a log is being dropped: so is the model. */
 static void
@@ -501,5 +568,6 @@ models_init(void)
 {
 	prev_object_access_hook = object_access_hook;
 	object_access_hook = models_object_access;
+	nb_log_cut_hook = models_cut;
 	RegisterXactCallback(models_xact_callback, NULL);
 }

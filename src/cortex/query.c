@@ -241,8 +241,10 @@ parse_paging(FunctionCallInfo fcinfo, int first, Filter *filter)
 	if (!has_id || (!has_at && filter->order != ORDER_ID))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("arguments \"after_at\" and \"after_id\" go together"),
-						errhint("Pass the %s and the id of the last row of the page before.",
-								filter->order == ORDER_UPDATED ? "updated time" : "created time")));
+						filter->order == ORDER_ID
+							? errhint("In this order \"after_id\" is enough.")
+							: errhint("Pass the %s time and the id of the last row of the page before.",
+									  filter->order == ORDER_UPDATED ? "updated" : "created")));
 	filter->after = true;
 	filter->after_key.id = PG_GETARG_INT64(first + ARG_AFTER_ID);
 	filter->after_key.at = filter->order == ORDER_ID ? filter->after_key.id
@@ -584,8 +586,10 @@ netbus_task_count(PG_FUNCTION_ARGS)
 
 /* --------------------------------------------------------------- planning */
 
-#define DEFAULT_ROWS   1000
-#define SELECTIVE_ROWS 100
+#define DEFAULT_ROWS  1000 /* of a model that is not known when the query is planned */
+#define DEFAULT_TERM  0.01 /* share of the records that have a value, or a substring */
+#define DEFAULT_STATE 0.5
+#define DEFAULT_RANGE 0.5 /* for each end of a time range */
 
 /* The argument of a call, if it is a constant and not null. */
 static Const *
@@ -605,25 +609,39 @@ given_arg(List *args, int n)
 }
 
 /*
- * How many rows will there be?  At most max_rows, or as many as there are ids; else
- * a guess that knows whether anything narrows it down.  That is enough for the planner
- * to begin a join with these functions, not to hash their result beside
- * a table's.
+ * How many rows will there be?  At most max_rows, and as many as there are ids; else of
+ * the records that the model has now a share for each filter.  That is enough for the planner
+ * to begin a join with these functions where they return little.
  */
 static double
 estimate_rows(PlannerInfo *root, const ModelKind *kind, List *args)
 {
+	Const *model = const_arg(args, kind->nfilters + ARG_MODEL);
 	double rows = DEFAULT_ROWS;
+	double ids = -1;
 	Const *limit;
 
-	for (int i = 0; i < kind->nfilters; i++)
-		if (given_arg(args, i))
-		{
-			if (kind->filters[i].what == FILTER_IDS)
-				rows = Min(rows, nb_estimate_array_length(root, list_nth(args, i)));
-			else
-				rows = Min(rows, SELECTIVE_ROWS);
-		}
+	if (model)
+	{
+		double records = model_records(kind, TextDatumGetCString(model->constvalue));
+
+		rows = records >= 0 ? records : rows;
+	}
+	for (int i = 0; i < kind->nfilters + ARG_COUNT_MODEL; i++)
+	{
+		if (!given_arg(args, i))
+			continue;
+		if (i >= kind->nfilters)
+			rows *= DEFAULT_RANGE;
+		else if (kind->filters[i].what == FILTER_IDS)
+			ids = nb_estimate_array_length(root, list_nth(args, i));
+		else
+			rows *= kind->filters[i].what == FILTER_FLAG || kind->filters[i].what == FILTER_STATUS
+						? DEFAULT_STATE
+						: DEFAULT_TERM;
+	}
+	if (ids >= 0)
+		rows = Min(rows, ids);
 	limit = const_arg(args, kind->nfilters + ARG_MAX_ROWS);
 	if (limit)
 		rows = Min(rows, DatumGetInt32(limit->constvalue));

@@ -642,7 +642,9 @@ netbus_snapshot_model(PG_FUNCTION_ARGS)
 	if (!pg_class_ownercheck(model->relid, GetUserId()))
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 						errmsg("must be owner of log \"%s\"", model->log->name)));
-	model_await(model);
+	if (!model_await(model))
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("cannot snapshot a model in the transaction that has created it")));
 	seq = pg_atomic_read_u64(&model->slot->folded_seq);
 	while (pg_atomic_read_u64(&model->slot->snapshot_seq) < seq ||
 		   pg_atomic_read_u64(&model->slot->snapshot_at) == 0)

@@ -133,17 +133,11 @@ const ModelKind tasks_kind = {
 
 /* ------------------------------------------------------------------- SQL */
 
-static Model *
-open_model(FunctionCallInfo fcinfo, int n)
-{
-	return model_open(&tasks_kind, PG_ARGISNULL(n) ? NULL : PG_GETARG_TEXT_PP(n), ACL_INSERT);
-}
-
 /* task_create(title, scope, data, id, model) -> id */
 Datum
 netbus_task_create(PG_FUNCTION_ARGS)
 {
-	Model *model = open_model(fcinfo, 4);
+	Model *model = model_open_to_write(fcinfo, &tasks_kind, 4);
 	text *title = arg_sized_text(fcinfo, 0, "title", true, MODEL_MAX_TEXT);
 	text *scope = arg_sized_text(fcinfo, 1, "scope", false, MAX_SCOPE);
 	Jsonb *data = PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2);
@@ -156,7 +150,8 @@ netbus_task_create(PG_FUNCTION_ARGS)
 		ereport(ERROR, (errcode(ERRCODE_UNIQUE_VIOLATION),
 						errmsg("task %lld already exists", (long long) id),
 						errhint("Leave out \"id\" to have one generated.")));
-	event_check_memory(model, VARSIZE_ANY(title) + OVERHEAD + (data ? VARSIZE(data) : 0));
+	event_check_memory(model, OVERHEAD + VARSIZE_ANY(title) + (scope ? VARSIZE_ANY(scope) : 0) +
+								  (data ? VARSIZE(data) : 0));
 	event_begin(&parse, "create", id);
 	event_put_text(&parse, "title", VARDATA_ANY(title), VARSIZE_ANY_EXHDR(title));
 	if (scope)
@@ -171,15 +166,15 @@ netbus_task_create(PG_FUNCTION_ARGS)
 Datum
 netbus_task_rename(PG_FUNCTION_ARGS)
 {
-	Model *model = open_model(fcinfo, 2);
+	Model *model = model_open_to_write(fcinfo, &tasks_kind, 2);
 	text *title = arg_sized_text(fcinfo, 1, "title", true, MODEL_MAX_TEXT);
+	int64 id = arg_int8(fcinfo, 0, "id");
 	JsonbParseState *parse;
 
-	if (PG_ARGISNULL(0))
-		arg_null("id");
-	if (!record_visible(model, PG_GETARG_INT64(0)))
+	if (!record_visible(model, id))
 		PG_RETURN_BOOL(false);
-	event_begin(&parse, "rename", PG_GETARG_INT64(0));
+	event_check_memory(model, VARSIZE_ANY(title));
+	event_begin(&parse, "rename", id);
 	event_put_text(&parse, "title", VARDATA_ANY(title), VARSIZE_ANY_EXHDR(title));
 	event_publish(model, &parse, false);
 	PG_RETURN_BOOL(true);
@@ -189,14 +184,13 @@ netbus_task_rename(PG_FUNCTION_ARGS)
 static Datum
 update(FunctionCallInfo fcinfo, const char *op, bool deletes)
 {
-	Model *model = open_model(fcinfo, 1);
+	Model *model = model_open_to_write(fcinfo, &tasks_kind, 1);
+	int64 id = arg_int8(fcinfo, 0, "id");
 	JsonbParseState *parse;
 
-	if (PG_ARGISNULL(0))
-		arg_null("id");
-	if (!record_visible(model, PG_GETARG_INT64(0)))
+	if (!record_visible(model, id))
 		PG_RETURN_BOOL(false);
-	event_begin(&parse, op, PG_GETARG_INT64(0));
+	event_begin(&parse, op, id);
 	event_publish(model, &parse, deletes);
 	PG_RETURN_BOOL(true);
 }

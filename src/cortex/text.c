@@ -24,9 +24,12 @@
 static text *
 lower_text(const char *data, uint32 len)
 {
-	Datum value = PointerGetDatum(cstring_to_text_with_len(data, len));
+	text *value = cstring_to_text_with_len(data, len);
+	text *lowered = DatumGetTextPP(
+		DirectFunctionCall1Coll(lower, DEFAULT_COLLATION_OID, PointerGetDatum(value)));
 
-	return DatumGetTextPP(DirectFunctionCall1Coll(lower, DEFAULT_COLLATION_OID, value));
+	pfree(value);
+	return lowered;
 }
 
 /* Does lower() of the database make of ASCII letters what everybody expects? */

@@ -558,6 +558,8 @@ netbus_alter_log(PG_FUNCTION_ARGS)
 		nb_outdated_extension();
 	value = option_set(&options, option, option_parse(option, text));
 	options_check(&options, option);
+	if (log_has_retention(&options) && nb_log_cut_hook)
+		nb_log_cut_hook(relid, name);
 
 	add_segments = log_has_retention(&options) && catalog_segments(relid, segments) == 0;
 	if (add_segments)

@@ -49,6 +49,7 @@ uint64 nb_log_generation = 1;
 void (*nb_log_forget_hook)(NbLog *log) = NULL;
 void (*nb_log_made_hook)(NbLog *log) = NULL;
 bool (*nb_log_needed_hook)(NbLog *log, const uint64 *last_seqs, uint64 bytes) = NULL;
+void (*nb_log_cut_hook)(Oid relid, const char *name) = NULL;
 
 int nb_log_pins = 0;
 

@@ -82,6 +82,8 @@ netbus_purge(PG_FUNCTION_ARGS)
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 						errmsg("must be owner of log \"%s\"", log->name)));
 
+	if (nb_log_cut_hook)
+		nb_log_cut_hook(log->relid, log->name);
 	if (!nb_log_durable(log))
 	{
 		if (before != PG_INT64_MAX)

@@ -264,6 +264,11 @@ extern void (*nb_log_made_hook)(NbLog *log);
 extern bool (*nb_log_needed_hook)(NbLog *log, const uint64 *last_seqs, uint64 bytes);
 
 /*
+ * Called before the owner of a log has events cut off, by purge() or by a retention that he sets.  May refuse, by an error.
+ */
+extern void (*nb_log_cut_hook)(Oid relid, const char *name);
+
+/*
  * One of the tables that the extension has, by name; InvalidOid where it has not, or is
  * being dropped.  nb_outdated_extension() is the error for what must be there.
  */
