@@ -24,8 +24,10 @@
 
 #include "access/htup_details.h"
 #include "access/xact.h"
+#include "catalog/pg_type.h"
 #include "common/int.h"
 #include "funcapi.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/numeric.h"
@@ -442,6 +444,18 @@ enum
 	COLUMNS
 };
 
+static Datum
+array_of_texts(Value list)
+{
+	ArrayBuildState *array = initArrayResult(TEXTOID, CurrentMemoryContext, false);
+	Value text;
+
+	while (texts_next(&list, &text))
+		accumArrayResult(array, PointerGetDatum(cstring_to_text_with_len(text.data, text.len)),
+						 false, TEXTOID, CurrentMemoryContext);
+	return makeArrayResult(array, CurrentMemoryContext);
+}
+
 /* decode_event(event) -> its members; null where one is not given, or not as it has to be */
 Datum
 netbus_decode_event(PG_FUNCTION_ARGS)
@@ -476,7 +490,8 @@ netbus_decode_event(PG_FUNCTION_ARGS)
 	for (int i = 0; i < lengthof(texts); i++)
 		if (event_text(&event, texts[i].key, &any, true, &value))
 		{
-			values[texts[i].column] = value_text(value);
+			values[texts[i].column] =
+				PointerGetDatum(cstring_to_text_with_len(value.data, value.len));
 			nulls[texts[i].column] = false;
 		}
 	if (event_get(&event, "v", &member) && member.type == jbvNumeric)
@@ -490,7 +505,7 @@ netbus_decode_event(PG_FUNCTION_ARGS)
 	values[COL_ID] = Int64GetDatum(event.id);
 	if (event_get(&event, "tags", &member) && event_texts(&event, "tags", &any, &value))
 	{
-		values[COL_TAGS] = value_texts(value);
+		values[COL_TAGS] = array_of_texts(value);
 		nulls[COL_TAGS] = false;
 	}
 	if (event_jsonb(&event, "data", &value) && value.data)

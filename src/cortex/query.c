@@ -239,12 +239,13 @@ parse_paging(FunctionCallInfo fcinfo, int first, Filter *filter)
 	if (!has_at && !has_id)
 		return;
 	if (!has_id || (!has_at && filter->order != ORDER_ID))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("arguments \"after_at\" and \"after_id\" go together"),
-						filter->order == ORDER_ID
-							? errhint("In this order \"after_id\" is enough.")
-							: errhint("Pass the %s time and the id of the last row of the page before.",
-									  filter->order == ORDER_UPDATED ? "updated" : "created")));
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("arguments \"after_at\" and \"after_id\" go together"),
+				 filter->order == ORDER_ID
+					 ? errhint("In this order \"after_id\" is enough.")
+					 : errhint("Pass the %s time and the id of the last row of the page before.",
+							   filter->order == ORDER_UPDATED ? "updated" : "created")));
 	filter->after = true;
 	filter->after_key.id = PG_GETARG_INT64(first + ARG_AFTER_ID);
 	filter->after_key.at = filter->order == ORDER_ID ? filter->after_key.id
@@ -422,12 +423,6 @@ run_query(Model *model, const Filter *filter, const RowType *type, Tuplestoresta
 		copies_room = 0;
 	}
 	return store ? rows : rows + select.rows;
-}
-
-static text *
-model_arg(FunctionCallInfo fcinfo, int n)
-{
-	return PG_ARGISNULL(n) ? NULL : PG_GETARG_TEXT_PP(n);
 }
 
 /*
