@@ -5,11 +5,14 @@
  *
  * The scan looks for the needle's first and last byte at their distance, 16
  * places at a time where there is SSE2, and compares the rest only where both
- * are found.  Without SSE2 it goes byte by byte, with the same answer.
+ * are found.  Without SSE2 it goes byte by byte, with the same answer.  Where
+ * these comparisons get long, as that of "aaab" in a text of many a's, it goes on by
+ * the two-way algorithm (Crochemore and Perrin, 1991), which is linear in any case and
+ * needs no memory: readers hold up the writer meanwhile.
  *
  * A digest says which trigrams a text may have: a Bloom filter with one probe
  * and half a bit for each byte of text.  A needle of n bytes asks for n - 2 trigrams;
- * for ten of 1 kB text nearly all texts without it are passed by
+ * for ten bytes most texts of 1 kB without it are passed by
  * reading 64 bytes.
  *
  *-------------------------------------------------------------------------
@@ -55,14 +58,103 @@ needle_init(Needle *needle, char *text, uint32_t len)
 	}
 }
 
-/* Is it at this place?  There are enough bytes. */
-static inline bool
-is_at(const Needle *needle, const char *at)
+/* How many bytes match at this place?  There are enough of them. */
+static inline uint32_t
+match_at(const Needle *needle, const char *at)
 {
-	for (uint32_t i = 0; i < needle->len; i++)
-		if (lower(at[i]) != (uint8_t) needle->text[i])
-			return false;
-	return true;
+	uint32_t i = 0;
+
+	while (i < needle->len && lower(at[i]) == (uint8_t) needle->text[i])
+		i++;
+	return i;
+}
+
+/*
+ * The greatest suffix of a needle by the order of bytes, or by the reverse of it: where
+ * it starts, and its period.
+ */
+static int64_t
+greatest_suffix(const Needle *needle, bool reverse, int64_t *period)
+{
+	const uint8_t *text = (const uint8_t *) needle->text;
+	int64_t suffix = 0;
+	int64_t at = 1;   /* of another one, */
+	int64_t same = 0; /* which begins with so many bytes as the greatest so far, and period */
+
+	*period = 1;
+	while (at + same < needle->len)
+	{
+		uint8_t a = text[at + same];
+		uint8_t b = text[suffix + same];
+
+		if (a == b)
+		{
+			if (++same == *period)
+			{
+				at += *period;
+				same = 0;
+			}
+		}
+		else if (reverse ? a > b : a < b)
+		{
+			at += same + 1;
+			same = 0;
+			*period = at - suffix;
+		}
+		else
+		{
+			suffix = at++;
+			same = 0;
+			*period = 1;
+		}
+	}
+	return suffix;
+}
+
+/*
+ * Two-way: the needle is cut where its right part can be moved, where it does not match,
+ * by as many bytes as did.  The left part is compared after it.
+ */
+static bool
+two_way(const Needle *needle, const char *text, size_t len)
+{
+	int64_t n = needle->len;
+	int64_t period;
+	int64_t other_period;
+	int64_t cut = greatest_suffix(needle, false, &period);
+	int64_t other = greatest_suffix(needle, true, &other_period);
+	bool periodic;
+	int64_t known = 0; /* bytes from the start that match, because it is periodic */
+
+	if (other > cut)
+	{
+		cut = other;
+		period = other_period;
+	}
+	periodic = memcmp(needle->text, needle->text + period, cut) == 0;
+	if (!periodic)
+		period = (cut > n - cut ? cut : n - cut) + 1;
+	for (int64_t at = 0; at + n <= (int64_t) len;)
+	{
+		int64_t i = cut > known ? cut : known;
+
+		while (i < n && lower(text[at + i]) == (uint8_t) needle->text[i])
+			i++;
+		if (i < n)
+		{
+			at += i - cut + 1;
+			known = 0;
+			continue;
+		}
+		i = cut;
+		while (i > known && lower(text[at + i - 1]) == (uint8_t) needle->text[i - 1])
+			i--;
+		if (i <= known)
+			return true;
+		at += period;
+		known = periodic ? n - period : 0;
+	}
+	return false;
 }
 
 #ifdef __SSE2__
@@ -86,6 +178,7 @@ needle_in(const Needle *needle, const char *text, size_t len)
 {
 	size_t places;
 	size_t i = 0;
+	size_t work = 0; /* bytes compared in vain */
 
 	if (needle->len == 0)
 		return true;
@@ -109,16 +202,28 @@ needle_in(const Needle *needle, const char *text, size_t len)
 
 			while (found)
 			{
-				if (is_at(needle, text + i + __builtin_ctz(found)))
+				uint32_t same = match_at(needle, text + i + __builtin_ctz(found));
+
+				if (same == needle->len)
 					return true;
+				work += same;
 				found &= found - 1;
 			}
+			if (work > len)
+				return two_way(needle, text + i, len - i);
 		}
 	}
 #endif
 	for (; i < places; i++)
-		if (lower(text[i]) == (uint8_t) needle->text[0] && is_at(needle, text + i))
+	{
+		uint32_t same = match_at(needle, text + i);
+
+		if (same == needle->len)
 			return true;
+		work += same;
+		if (work > len)
+			return two_way(needle, text + i, len - i);
+	}
 	return false;
 }
 
