@@ -27,15 +27,18 @@
 #define MAX_SOURCES  64
 #define MAX_CURSORS  1024
 #define SCAN_COST    4    /* of looking at a record, in entries */
+#define SCAN_BYTES   256  /* of a text are searched, */
+#define SCAN_TERMS   8    /* terms compared, */
+#define OPEN_LISTS   8    /* lists opened at the cost of an entry */
 #define SORT_AT_ONCE 1024 /* matches: a matter of microseconds */
 #define PREFETCH_AT  8
 #define BATCH        16 /* matches that are emitted together */
 
-/* One list, or the union of several. */
+/* One list, or the union of several: a heap of cursors by what they are at. */
 typedef struct Source
 {
-	PostingCursor *cursors;
-	int n;
+	PostingCursor **heap;
+	int n;                  /* of them; those at their end are taken out */
 	PostingCursor *current; /* the one that is first; NULL: at the end */
 	uint64_t count;
 } Source;
@@ -46,6 +49,7 @@ typedef struct Walk
 	Source sources[MAX_SOURCES];
 	int nsources;
 	PostingCursor cursors[MAX_CURSORS];
+	PostingCursor *heaps[MAX_CURSORS];
 	int ncursors;
 	bool by_record; /* some terms have to be looked for in the record */
 
@@ -65,25 +69,59 @@ is_before(const PostingCursor *a, const PostingCursor *b)
 	return (posting_compare(cursor_key(a), cursor_key(b)) < 0) != a->backward;
 }
 
+static inline bool
+is_before_key(const PostingCursor *cursor, PostingKey key)
+{
+	int64_t id;
+
+	if (cursor->at != key.at)
+		return cursor->backward ? cursor->at > key.at : cursor->at < key.at;
+	id = cursor_key(cursor).id;
+	return cursor->backward ? id > key.id : id < key.id;
+}
+
+static void
+source_sift(Source *source, int i)
+{
+	PostingCursor *cursor = source->heap[i];
+
+	for (;;)
+	{
+		int child = 2 * i + 1;
+
+		if (child + 1 < source->n && is_before(source->heap[child + 1], source->heap[child]))
+			child++;
+		if (child >= source->n || !is_before(source->heap[child], cursor))
+			break;
+		source->heap[i] = source->heap[child];
+		i = child;
+	}
+	source->heap[i] = cursor;
+}
+
+/* All lists are added. */
 static void
 source_settle(Source *source)
 {
-	PostingCursor *best = NULL;
+	for (int i = source->n / 2; i-- > 0;)
+		source_sift(source, i);
+	source->current = source->n > 0 ? source->heap[0] : NULL;
+}
 
-	for (int i = 0; i < source->n; i++)
-	{
-		PostingCursor *cursor = &source->cursors[i];
-
-		if (!cursor->valid)
-			continue;
-		if (!best || is_before(cursor, best))
-			best = cursor;
-	}
-	source->current = best;
+/* The first cursor has gone on. */
+static inline void
+source_moved(Select *select, Source *source)
+{
+	select->cost++;
+	if (!source->heap[0]->valid)
+		source->heap[0] = source->heap[--source->n];
+	if (source->n > 0)
+		source_sift(source, 0);
+	source->current = source->n > 0 ? source->heap[0] : NULL;
 }
 
 static inline void
-source_next(Source *source)
+source_next(Select *select, Source *source)
 {
 	ArenaRef record = source->current->record;
 
@@ -94,21 +132,30 @@ source_next(Source *source)
 			source->current = NULL;
 		return;
 	}
-	for (int i = 0; i < source->n; i++)
-		if (source->cursors[i].valid && source->cursors[i].record == record)
-			cursor_next(&source->cursors[i]);
-	source_settle(source);
+	do
+	{
+		cursor_next(source->current);
+		source_moved(select, source);
+	} while (source->current && source->current->record == record);
 }
 
 static inline void
-source_seek(Source *source, PostingKey key)
+source_seek(Select *select, Source *source, PostingKey key)
 {
-	for (int i = 0; i < source->n; i++)
-		cursor_seek(&source->cursors[i], key);
-	if (source->n > 1)
-		source_settle(source);
-	else if (source->n == 0 || !source->cursors[0].valid)
-		source->current = NULL;
+	if (source->n == 1)
+	{
+		if (!source->current)
+			return;
+		cursor_seek(source->current, key);
+		if (!source->current->valid)
+			source->current = NULL;
+		return;
+	}
+	while (source->current && is_before_key(source->current, key))
+	{
+		cursor_seek(source->current, key);
+		source_moved(select, source);
+	}
 }
 
 /*
@@ -117,13 +164,13 @@ source_seek(Source *source, PostingKey key)
  * that nobody else needs.
  */
 static inline void
-source_follow(Source *source, const PostingCursor *to)
+source_follow(Select *select, Source *source, const PostingCursor *to)
 {
 	PostingKey key = {to->at, to->backward ? INT64_MAX : INT64_MIN};
 
-	source_seek(source, key);
+	source_seek(select, source, key);
 	if (source->current && source->current->at == to->at && source->current->record != to->record)
-		source_seek(source, cursor_key(to));
+		source_seek(select, source, cursor_key(to));
 }
 
 /* Add a list to a source.  There is room. */
@@ -133,7 +180,8 @@ source_add(Walk *walk, Source *source, const Select *select, const PostingList *
 	PostingCursor *cursor = &walk->cursors[walk->ncursors++];
 
 	cursor_open(cursor, &select->state->map, list, select->filter->backward);
-	source->n++;
+	source->heap[source->n] = cursor;
+	source->n += cursor->valid;
 	source->count += list->count;
 }
 
@@ -143,7 +191,7 @@ source_new(Walk *walk)
 	Source *source = &walk->sources[walk->nsources++];
 
 	memset(source, 0, sizeof(Source));
-	source->cursors = &walk->cursors[walk->ncursors];
+	source->heap = &walk->heaps[walk->ncursors];
 	return source;
 }
 
@@ -155,7 +203,7 @@ term_fits(const Walk *walk, const TermFilter *term)
 
 /* Open the lists of a query that are ordered by created.  False: one is empty, hence no match. */
 static bool
-open_lists(Walk *walk, const Select *select)
+open_lists(Walk *walk, Select *select)
 {
 	const State *state = select->state;
 	const Filter *filter = select->filter;
@@ -195,6 +243,8 @@ open_lists(Walk *walk, const Select *select)
 		source_settle(source);
 	}
 
+	select->cost += walk->ncursors / OPEN_LISTS;
+
 	/* The shortest first. */
 	for (int i = 1; i < walk->nsources; i++)
 		for (int j = i; j > 0 && walk->sources[j].count < walk->sources[j - 1].count; j--)
@@ -208,11 +258,13 @@ open_lists(Walk *walk, const Select *select)
 }
 
 static bool
-has_term(const State *state, const Blob *blob, const TermFilter *term)
+has_term(Select *select, const Blob *blob, const TermFilter *term)
 {
-	const Schema *schema = state->schema;
+	const Schema *schema = select->state->schema;
 	Value rest = blob_value(blob, schema->nattrs, term->attr);
 	Value text;
+	int compared = 0;
+	bool found = false;
 
 	if (!rest.data)
 		return false;
@@ -225,16 +277,22 @@ has_term(const State *state, const Blob *blob, const TermFilter *term)
 		return false;
 	}
 	while (texts_next(&rest, &text))
+	{
+		compared += term->n;
 		for (int i = 0; i < term->n; i++)
 			if (term->values[i].len == text.len &&
 				memcmp(term->values[i].data, text.data, text.len) == 0)
-				return true;
-	return false;
+				found = true;
+		if (found)
+			break;
+	}
+	select->cost += compared / SCAN_TERMS;
+	return found;
 }
 
 /* Does a record match?  Terms and state only if the lists have not told already. */
 static bool
-matches(const Select *select, const Record *record, bool terms, bool *certain)
+matches(Select *select, const Record *record, bool terms, bool *certain)
 {
 	const State *state = select->state;
 	const Filter *filter = select->filter;
@@ -252,7 +310,7 @@ matches(const Select *select, const Record *record, bool terms, bool *certain)
 		return true;
 	blob = state_blob(state, record);
 	for (int t = 0; terms && t < filter->nterms; t++)
-		if (!has_term(state, blob, &filter->terms[t]))
+		if (!has_term(select, blob, &filter->terms[t]))
 			return false;
 	if (filter->search)
 	{
@@ -267,6 +325,7 @@ matches(const Select *select, const Record *record, bool terms, bool *certain)
 		if (!digest_may_have(blob_digest(blob, nattrs), blob->digest_words, &filter->needle))
 			return false;
 		text = blob_value(blob, nattrs, state->schema->search);
+		select->cost += text.len / SCAN_BYTES;
 		return text.data && needle_in(&filter->needle, text.data, text.len);
 	}
 	return true;
@@ -514,9 +573,9 @@ walk_lists(Select *select, Walk *walk, int budget)
 	look |= walk->by_record;
 	if (start_key(select, ORDER_CREATED, &key, &behind_it))
 	{
-		source_seek(lead, key);
+		source_seek(select, lead, key);
 		if (behind_it && lead->current && posting_compare(cursor_key(lead->current), key) == 0)
-			source_next(lead);
+			source_next(select, lead);
 	}
 	while (lead->current && !past_end(filter, ORDER_CREATED, lead->current->at))
 	{
@@ -528,17 +587,17 @@ walk_lists(Select *select, Walk *walk, int budget)
 			Source *source = &walk->sources[i];
 
 			if (source->current && source->current->record != ref)
-				source_follow(source, lead->current);
+				source_follow(select, source, lead->current);
 			if (!source->current)
 				return;
 			if (source->current->record != ref)
 			{
 				/* Nothing before this can match. */
-				source_follow(lead, source->current);
+				source_follow(select, lead, source->current);
 				all = false;
 			}
 		}
-		budget--;
+		select->cost++;
 		if (all && !look && !collect)
 		{
 			/* A match, and nothing else to look at in the record. */
@@ -561,7 +620,7 @@ walk_lists(Select *select, Walk *walk, int budget)
 
 			if (look)
 				prefetch(select, lead);
-			budget -= look ? SCAN_COST : 0;
+			select->cost += look ? SCAN_COST : 0;
 			certain = true;
 			if (!look || matches(select, record, walk->by_record, &certain))
 			{
@@ -573,7 +632,7 @@ walk_lists(Select *select, Walk *walk, int budget)
 					return;
 			}
 		}
-		if (budget <= 0 && lead->current)
+		if (select->cost >= budget && lead->current)
 		{
 			/* The one that the lead has just come to is still to be looked at. */
 			select->at = cursor_key(lead->current);
@@ -583,7 +642,7 @@ walk_lists(Select *select, Walk *walk, int budget)
 			return;
 		}
 		if (all)
-			source_next(lead);
+			source_next(select, lead);
 	}
 }
 
@@ -613,6 +672,14 @@ step_filter(Select *select, int budget)
 	cursor_open(&cursor, &state->map,
 				filter->order == ORDER_UPDATED ? &state->shared->by_updated : &state->shared->by_id,
 				filter->backward);
+	if (!select->started)
+	{
+		/* What is changed meanwhile goes behind this, and is not seen again. */
+		PostingCursor last;
+
+		cursor_open(&last, &state->map, cursor.list, true);
+		select->end_at = last.valid && !filter->backward ? last.at : INT64_MAX;
+	}
 	if (start_key(select, filter->order, &key, &behind_it))
 	{
 		cursor_seek(&cursor, key);
@@ -623,7 +690,9 @@ step_filter(Select *select, int budget)
 	{
 		const Record *record = state_record(state, cursor.record);
 
-		budget -= SCAN_COST;
+		if (!filter->backward && cursor.at > select->end_at)
+			return;
+		select->cost += SCAN_COST;
 		if (matches(select, record, true, &certain))
 		{
 			if (!emit(select, record, certain))
@@ -631,7 +700,7 @@ step_filter(Select *select, int budget)
 			else if (enough(select))
 				return;
 		}
-		if (budget <= 0)
+		if (select->cost >= budget)
 		{
 			resume_behind(select, filter->order, record);
 			return;
@@ -646,7 +715,7 @@ step_ids(Select *select, int budget)
 	const Filter *filter = select->filter;
 	bool certain;
 
-	for (; select->next_id < filter->nids && budget > 0; budget -= SCAN_COST)
+	for (; select->next_id < filter->nids && select->cost < budget; select->cost += SCAN_COST)
 	{
 		const int64_t *id = &filter->ids[select->next_id++];
 		int left = filter->nids - select->next_id;
@@ -680,11 +749,12 @@ step_sorted(Select *select, int budget)
 			prefetch_blob(state, state_record(state, ref), 8);
 		ref = state_find(state, match->key.id);
 
-		/* It may have changed since. */
-		if (!ref || !matches(select, state_record(state, ref), true, &certain))
-			continue;
-		budget -= SCAN_COST;
-		if (!emit(select, state_record(state, ref), certain) || budget <= 0)
+		/* It may have changed since; then it still has the place where it was found. */
+		select->cost += SCAN_COST;
+		if (ref && matches(select, state_record(state, ref), true, &certain) &&
+			!emit(select, state_record(state, ref), certain))
+			break;
+		if (select->cost >= budget)
 			break;
 	}
 	select->done = select->next_match == select->nmatches || enough(select);
@@ -716,8 +786,11 @@ make_plan(Select *select)
 		return;
 	}
 	shortest = walk.sources[0].count;
-	/* Of so many in order one matches; a bound may leave far less to walk. */
-	if (shortest == all ||
+	/*
+	 * Of so many in order one matches; a bound may leave far less to walk.  Records move
+	 * in the order of updated, and who asks for all of them must not miss one.
+	 */
+	if ((shortest == all && filter->order != ORDER_UPDATED) ||
 		(filter->max_rows < shortest && filter->max_rows * (all / shortest + 1) < shortest))
 		select->plan = SELECT_FILTER;
 	else
@@ -735,6 +808,7 @@ select_init(Select *select, const State *state, const Filter *filter)
 void
 select_step(Select *select, int budget)
 {
+	select->cost = 0;
 	if (!select->planned)
 	{
 		make_plan(select);
@@ -783,7 +857,6 @@ select_count_fast(const State *state, const Filter *filter, uint64_t *count)
 {
 	const PostingList *list;
 	PostingKey from = {filter->created_from, INT64_MIN};
-	PostingKey to = {filter->created_to, INT64_MAX};
 	uint64_t before = 0;
 
 	if (filter->by_ids || filter->search || filter->updated_from != INT64_MIN ||
@@ -804,7 +877,11 @@ select_count_fast(const State *state, const Filter *filter, uint64_t *count)
 		return true;
 	}
 	if (filter->created_to != INT64_MAX)
+	{
+		PostingKey to = {filter->created_to + 1, INT64_MIN};
+
 		*count = posting_rank(&state->map, list, to);
+	}
 	if (filter->created_from != INT64_MIN)
 		before = posting_rank(&state->map, list, from);
 	*count = *count > before ? *count - before : 0;

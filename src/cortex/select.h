@@ -4,7 +4,9 @@
  *		Queries: which records, in which order, how many.
  *
  * Plain C.  A query runs in steps; during a step the state must not change
- * (readers hold the model's lock), between two steps it may.
+ * (readers hold the model's lock), between two steps it may.  A record is given
+ * once, or not at all if it began or ceased to match meanwhile; with max_rows in the
+ * order of updated, also if it moved.
  *
  *-------------------------------------------------------------------------
  */
@@ -96,8 +98,10 @@ typedef struct Select
 	} plan;
 	bool planned;
 	bool started;
-	PostingKey at; /* go on at this key, */
-	bool at_done;  /* or behind it */
+	PostingKey at;  /* go on at this key, */
+	bool at_done;   /* or behind it */
+	int64_t end_at; /* of a walk forward in the query's order */
+	int cost;       /* of this step, in entries */
 	int next_id;
 	SelectMatch *matches;
 	size_t nmatches;
