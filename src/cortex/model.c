@@ -372,7 +372,7 @@ map_extents(Model *model)
 	}
 }
 
-/* Of the worker: another extent for at least that many bytes. */
+/* Of the worker: another extent for at least that many bytes.  Not within a change. */
 static void
 grow(ArenaMap *map, size_t bytes)
 {
@@ -391,20 +391,11 @@ grow(ArenaMap *map, size_t bytes)
 	dsm_pin_segment(segment);
 	add_mapping(model, segment, nblocks);
 
-	if (!LWLockHeldByMeInMode(model_lock_of(slot), LW_EXCLUSIVE))
-	{
-		LWLockAcquire(model_lock_of(slot), LW_EXCLUSIVE);
-		slot->extents[slot->nextents] = dsm_segment_handle(segment);
-		slot->extent_blocks[slot->nextents++] = nblocks;
-		arena_add(map, nblocks);
-		LWLockRelease(model_lock_of(slot));
-	}
-	else
-	{
-		slot->extents[slot->nextents] = dsm_segment_handle(segment);
-		slot->extent_blocks[slot->nextents++] = nblocks;
-		arena_add(map, nblocks);
-	}
+	LWLockAcquire(model_lock_of(slot), LW_EXCLUSIVE);
+	slot->extents[slot->nextents] = dsm_segment_handle(segment);
+	slot->extent_blocks[slot->nextents++] = nblocks;
+	arena_add(map, nblocks);
+	LWLockRelease(model_lock_of(slot));
 }
 
 /* ------------------------------------------------------------------- lock */

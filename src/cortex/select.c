@@ -24,30 +24,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_SOURCES  64
+#include "cortex/union.h"
+
+#define MAX_UNIONS   64
 #define MAX_CURSORS  1024
 #define SCAN_COST    4    /* of looking at a record, in entries */
 #define SCAN_BYTES   256  /* of a text are searched, */
 #define SCAN_TERMS   8    /* terms compared, */
 #define OPEN_LISTS   8    /* lists opened at the cost of an entry */
 #define SORT_AT_ONCE 1024 /* matches: a matter of microseconds */
+#define SORT_PART    20000
 #define PREFETCH_AT  8
 #define BATCH        16 /* matches that are emitted together */
-
-/* One list, or the union of several: a heap of cursors by what they are at. */
-typedef struct Source
-{
-	PostingCursor **heap;
-	int n;                  /* of them; those at their end are taken out */
-	PostingCursor *current; /* the one that is first; NULL: at the end */
-	uint64_t count;
-} Source;
 
 /* The cursors of a step. */
 typedef struct Walk
 {
-	Source sources[MAX_SOURCES];
-	int nsources;
+	Union unions[MAX_UNIONS];
+	int nunions;
 	PostingCursor cursors[MAX_CURSORS];
 	PostingCursor *heaps[MAX_CURSORS];
 	int ncursors;
@@ -58,147 +52,31 @@ typedef struct Walk
 	int nbatch;
 } Walk;
 
-/* Is a cursor before another?  The records are looked at only if the times are equal. */
-static inline bool
-is_before(const PostingCursor *a, const PostingCursor *b)
-{
-	if (a->at != b->at)
-		return a->backward ? a->at > b->at : a->at < b->at;
-	if (a->record == b->record)
-		return false;
-	return (posting_compare(cursor_key(a), cursor_key(b)) < 0) != a->backward;
-}
-
-static inline bool
-is_before_key(const PostingCursor *cursor, PostingKey key)
-{
-	int64_t id;
-
-	if (cursor->at != key.at)
-		return cursor->backward ? cursor->at > key.at : cursor->at < key.at;
-	id = cursor_key(cursor).id;
-	return cursor->backward ? id > key.id : id < key.id;
-}
-
+/* Add a list to a union.  There is room. */
 static void
-source_sift(Source *source, int i)
-{
-	PostingCursor *cursor = source->heap[i];
-
-	for (;;)
-	{
-		int child = 2 * i + 1;
-
-		if (child + 1 < source->n && is_before(source->heap[child + 1], source->heap[child]))
-			child++;
-		if (child >= source->n || !is_before(source->heap[child], cursor))
-			break;
-		source->heap[i] = source->heap[child];
-		i = child;
-	}
-	source->heap[i] = cursor;
-}
-
-/* All lists are added. */
-static void
-source_settle(Source *source)
-{
-	for (int i = source->n / 2; i-- > 0;)
-		source_sift(source, i);
-	source->current = source->n > 0 ? source->heap[0] : NULL;
-}
-
-/* The first cursor has gone on. */
-static inline void
-source_moved(Select *select, Source *source)
-{
-	select->cost++;
-	if (!source->heap[0]->valid)
-		source->heap[0] = source->heap[--source->n];
-	if (source->n > 0)
-		source_sift(source, 0);
-	source->current = source->n > 0 ? source->heap[0] : NULL;
-}
-
-static inline void
-source_next(Select *select, Source *source)
-{
-	ArenaRef record = source->current->record;
-
-	if (source->n == 1)
-	{
-		cursor_next(source->current);
-		if (!source->current->valid)
-			source->current = NULL;
-		return;
-	}
-	do
-	{
-		cursor_next(source->current);
-		source_moved(select, source);
-	} while (source->current && source->current->record == record);
-}
-
-static inline void
-source_seek(Select *select, Source *source, PostingKey key)
-{
-	if (source->n == 1)
-	{
-		if (!source->current)
-			return;
-		cursor_seek(source->current, key);
-		if (!source->current->valid)
-			source->current = NULL;
-		return;
-	}
-	while (source->current && is_before_key(source->current, key))
-	{
-		cursor_seek(source->current, key);
-		source_moved(select, source);
-	}
-}
-
-/*
- * Go on to where a source of the same direction is, or behind that.  First to its
- * time: hardly ever are there several records of one time, and an id is in memory
- * that nobody else needs.
- */
-static inline void
-source_follow(Select *select, Source *source, const PostingCursor *to)
-{
-	PostingKey key = {to->at, to->backward ? INT64_MAX : INT64_MIN};
-
-	source_seek(select, source, key);
-	if (source->current && source->current->at == to->at && source->current->record != to->record)
-		source_seek(select, source, cursor_key(to));
-}
-
-/* Add a list to a source.  There is room. */
-static void
-source_add(Walk *walk, Source *source, const Select *select, const PostingList *list)
+open_list(Walk *walk, Union *lists, const Select *select, const PostingList *list)
 {
 	PostingCursor *cursor = &walk->cursors[walk->ncursors++];
 
 	cursor_open(cursor, &select->state->map, list, select->filter->backward);
-	source->heap[source->n] = cursor;
-	source->n += cursor->valid;
-	source->count += list->count;
+	union_add(lists, cursor);
 }
 
-static Source *
-source_new(Walk *walk)
+static Union *
+union_new(Walk *walk, Select *select)
 {
-	Source *source = &walk->sources[walk->nsources++];
+	Union *lists = &walk->unions[walk->nunions++];
 
-	memset(source, 0, sizeof(Source));
-	source->heap = &walk->heaps[walk->ncursors];
-	return source;
+	memset(lists, 0, sizeof(Union));
+	lists->heap = &walk->heaps[walk->ncursors];
+	lists->cost = &select->cost;
+	return lists;
 }
 
 static inline bool
 term_fits(const Walk *walk, const TermFilter *term)
 {
-	return walk->nsources < MAX_SOURCES - 2 && walk->ncursors + term->n < MAX_CURSORS - 2;
+	return walk->nunions < MAX_UNIONS - 2 && walk->ncursors + term->n < MAX_CURSORS - 2;
 }
 
 /* Open the lists of a query that are ordered by created.  False: one is empty, hence no match. */
@@ -208,53 +86,53 @@ open_lists(Walk *walk, Select *select)
 	const State *state = select->state;
 	const Filter *filter = select->filter;
 
-	walk->nsources = walk->ncursors = walk->nbatch = 0;
+	walk->nunions = walk->ncursors = walk->nbatch = 0;
 	walk->by_record = false;
 	for (int t = 0; t < filter->nterms; t++)
 	{
 		const TermFilter *term = &filter->terms[t];
-		Source *source;
+		Union *lists;
 
 		if (!term_fits(walk, term))
 		{
 			walk->by_record = true;
 			continue;
 		}
-		source = source_new(walk);
+		lists = union_new(walk, select);
 		for (int i = 0; i < term->n; i++)
 		{
 			const PostingList *list =
 				state_term(state, term->attr, term->values[i].data, term->values[i].len);
 
 			if (list)
-				source_add(walk, source, select, list);
+				open_list(walk, lists, select, list);
 		}
-		source_settle(source);
-		if (!source->current)
+		union_settle(lists);
+		if (!lists->current)
 			return false;
 	}
-	if (filter->state != FILTER_ANY_STATE || walk->nsources == 0)
+	if (filter->state != FILTER_ANY_STATE || walk->nunions == 0)
 	{
-		Source *source = source_new(walk);
+		Union *lists = union_new(walk, select);
 
-		source_add(walk, source, select,
-				   filter->state != FILTER_ANY_STATE ? &state->shared->by_state[filter->state]
-													 : &state->shared->by_created);
-		source_settle(source);
+		open_list(walk, lists, select,
+				  filter->state != FILTER_ANY_STATE ? &state->shared->by_state[filter->state]
+													: &state->shared->by_created);
+		union_settle(lists);
 	}
 
 	select->cost += walk->ncursors / OPEN_LISTS;
 
 	/* The shortest first. */
-	for (int i = 1; i < walk->nsources; i++)
-		for (int j = i; j > 0 && walk->sources[j].count < walk->sources[j - 1].count; j--)
+	for (int i = 1; i < walk->nunions; i++)
+		for (int j = i; j > 0 && walk->unions[j].count < walk->unions[j - 1].count; j--)
 		{
-			Source swap = walk->sources[j];
+			Union swap = walk->unions[j];
 
-			walk->sources[j] = walk->sources[j - 1];
-			walk->sources[j - 1] = swap;
+			walk->unions[j] = walk->unions[j - 1];
+			walk->unions[j - 1] = swap;
 		}
-	return walk->sources[0].current != NULL;
+	return walk->unions[0].current != NULL;
 }
 
 static bool
@@ -456,24 +334,25 @@ keep_match(Select *select, const Record *record, bool certain)
 			sift_down(filter, select->matches, select->nmatches, i);
 }
 
-/* Heapsort, because it needs no context and no memory. */
+/* Heapsort, because it needs no context and no memory, and can be left and gone on with. */
 static void
-sort_matches(Select *select)
+sort_matches(Select *select, size_t most)
 {
 	const Filter *filter = select->filter;
 	SelectMatch *matches = select->matches;
-	size_t n = select->nmatches;
 
-	for (size_t i = n / 2; i-- > 0;)
-		sift_down(filter, matches, n, i);
-	while (n > 1)
+	for (; select->unheaped > 0 && most > 0; most--)
+		sift_down(filter, matches, select->nmatches, --select->unheaped);
+	for (; select->unsorted_matches > 1 && most > 0; most--)
 	{
+		size_t last = --select->unsorted_matches;
 		SelectMatch swap = matches[0];
 
-		matches[0] = matches[--n];
-		matches[n] = swap;
-		sift_down(filter, matches, n, 0);
+		matches[0] = matches[last];
+		matches[last] = swap;
+		sift_down(filter, matches, last, 0);
 	}
+	select->unsorted = select->unheaped > 0 || select->unsorted_matches > 1;
 }
 
 /* ------------------------------------------------------------------ steps */
@@ -504,12 +383,12 @@ prefetch_blob(const State *state, const Record *record, int lines)
 }
 
 static inline void
-prefetch(const Select *select, const Source *source)
+prefetch(const Select *select, const Union *lists)
 {
-	const PostingCursor *cursor = source->current;
+	const PostingCursor *cursor = lists->current;
 	const State *state = select->state;
 
-	if (source->n != 1)
+	if (lists->n != 1)
 		return;
 	if (cursor->backward ? cursor->i >= 2 * PREFETCH_AT : cursor->i + 2 * PREFETCH_AT < cursor->n)
 	{
@@ -558,7 +437,7 @@ static void
 walk_lists(Select *select, Walk *walk, int budget)
 {
 	const Filter *filter = select->filter;
-	Source *lead;
+	Union *lead;
 	PostingKey key;
 	bool behind_it;
 	bool collect = select->plan == SELECT_COLLECT;
@@ -569,31 +448,31 @@ walk_lists(Select *select, Walk *walk, int budget)
 	select->done = true;
 	if (enough(select) || !open_lists(walk, select))
 		return;
-	lead = &walk->sources[0];
+	lead = &walk->unions[0];
 	look |= walk->by_record;
 	if (start_key(select, ORDER_CREATED, &key, &behind_it))
 	{
-		source_seek(select, lead, key);
+		union_seek(lead, key);
 		if (behind_it && lead->current && posting_compare(cursor_key(lead->current), key) == 0)
-			source_next(select, lead);
+			union_next(lead);
 	}
 	while (lead->current && !past_end(filter, ORDER_CREATED, lead->current->at))
 	{
 		ArenaRef ref = lead->current->record;
 		bool all = true;
 
-		for (int i = 1; i < walk->nsources && all; i++)
+		for (int i = 1; i < walk->nunions && all; i++)
 		{
-			Source *source = &walk->sources[i];
+			Union *lists = &walk->unions[i];
 
-			if (source->current && source->current->record != ref)
-				source_follow(select, source, lead->current);
-			if (!source->current)
+			if (lists->current && lists->current->record != ref)
+				union_follow(lists, lead->current);
+			if (!lists->current)
 				return;
-			if (source->current->record != ref)
+			if (lists->current->record != ref)
 			{
 				/* Nothing before this can match. */
-				source_follow(select, lead, source->current);
+				union_follow(lead, lists->current);
 				all = false;
 			}
 		}
@@ -642,7 +521,7 @@ walk_lists(Select *select, Walk *walk, int budget)
 			return;
 		}
 		if (all)
-			source_next(select, lead);
+			union_next(lead);
 	}
 }
 
@@ -785,7 +664,7 @@ make_plan(Select *select)
 		select->done = true;
 		return;
 	}
-	shortest = walk.sources[0].count;
+	shortest = walk.unions[0].count;
 	/*
 	 * Of so many in order one matches; a bound may leave far less to walk.  Records move
 	 * in the order of updated, and who asks for all of them must not miss one.
@@ -808,6 +687,8 @@ select_init(Select *select, const State *state, const Filter *filter)
 void
 select_step(Select *select, int budget)
 {
+	if (select->unsorted)
+		return;
 	select->cost = 0;
 	if (!select->planned)
 	{
@@ -836,6 +717,8 @@ select_step(Select *select, int budget)
 			/* All that match are known. */
 			select->plan = SELECT_SORTED;
 			select->unsorted = true;
+			select->unheaped = select->nmatches / 2;
+			select->unsorted_matches = select->nmatches;
 			select->done = false;
 			if (select->nmatches <= SORT_AT_ONCE)
 			{
@@ -848,8 +731,7 @@ select_step(Select *select, int budget)
 void
 select_sort(Select *select)
 {
-	sort_matches(select);
-	select->unsorted = false;
+	sort_matches(select, SORT_PART);
 }
 
 bool

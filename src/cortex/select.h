@@ -84,7 +84,7 @@ typedef struct Select
 	void *(*resize)(void *memory, size_t bytes); /* for matches; does not fail */
 
 	bool done;
-	bool unsorted; /* call select_sort() before the next step */
+	bool unsorted; /* call select_sort(), before the next step can do anything */
 	uint64_t rows; /* that are certain: emitted, or counted */
 
 	/* private */
@@ -107,6 +107,8 @@ typedef struct Select
 	size_t nmatches;
 	size_t room;
 	size_t next_match;
+	size_t unheaped;         /* of the sort: so many are still to be put in the heap, */
+	size_t unsorted_matches; /* and taken out of it */
 } Select;
 
 extern void select_init(Select *select, const State *state, const Filter *filter);
@@ -114,7 +116,7 @@ extern void select_init(Select *select, const State *state, const Filter *filter
 /* Do some more, examining about so many entries.  Sets done. */
 extern void select_step(Select *select, int budget);
 
-/* Sort what the steps have found.  Needs no lock. */
+/* Sort some of what the steps have found: for milliseconds.  Needs no lock. */
 extern void select_sort(Select *select);
 
 /*

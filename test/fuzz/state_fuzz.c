@@ -3,7 +3,7 @@
  * state_fuzz.c
  *		Any sequence of changes to a state gives what it gives in a plain array.
  *
- * link: src/cortex/select.c src/cortex/posting.c src/cortex/arena.c src/cortex/search.c src/core/hash.c src/core/hash_avx2.c
+ * link: src/cortex/select.c src/cortex/union.c src/cortex/posting.c src/cortex/arena.c src/cortex/search.c src/core/hash.c src/core/hash_avx2.c
  *
  * The input is a program: each operation is a byte and its operands.  Ids, times
  * and texts are few, so that they meet.  Now and then memory ends; then the change
