@@ -131,10 +131,13 @@ record_visible(Model *model, int64 id)
 {
 	bool found = false;
 
-	if (model->slot && model->slot->relid == model->relid &&
-		pg_atomic_read_u32(&model->slot->phase) == MODEL_READY &&
-		pg_atomic_read_u64(&model->slot->deletes_to) <=
-			pg_atomic_read_u64(&model->slot->folded_seq))
+	bool caught_up = model->slot && model->slot->relid == model->relid &&
+					 pg_atomic_read_u32(&model->slot->phase) == MODEL_READY &&
+					 pg_atomic_read_u32(&model->slot->deleting) == 0;
+
+	pg_read_barrier();
+	if (caught_up && pg_atomic_read_u64(&model->slot->deletes_to) <=
+						 pg_atomic_read_u64(&model->slot->folded_seq))
 	{
 		model_lock(model);
 		found = state_find(&model->state, id) != 0;

@@ -190,10 +190,20 @@ event_publish(Model *model, JsonbParseState **parse, bool deletes)
 /*
  * At commit: before the events become visible, what the session's later queries
  * and others' updates go by.  The claims have been made.
+ *
+ * Others may see what the transaction did before we come here.  So whoever removes
+ * records says that before the commit, too.
  */
 static void
 event_xact_callback(XactEvent event, void *arg)
 {
+	if (event == XACT_EVENT_PRE_COMMIT)
+		for (Model *model = written; model; model = model->next_written)
+			if (model->deletes && model->slot)
+			{
+				model->deleting = model->slot;
+				pg_atomic_fetch_add_u32(&model->deleting->deleting, 1);
+			}
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
 		return;
 	for (; written; written = written->next_written)
@@ -201,21 +211,25 @@ event_xact_callback(XactEvent event, void *arg)
 		Model *model = written;
 
 		model->written = false;
-		if (event != XACT_EVENT_COMMIT || !model->log || !model->log->shared)
-			continue;
-		model->session_seq = *(volatile uint64 *) &log_ring(model->log->shared, 0)->next_seq - 1;
-		if (!model->slot)
-			continue;
-		pg_atomic_fetch_add_u64(&model->slot->promised, model->written_bytes);
-		if (model->deletes)
+		if (event == XACT_EVENT_COMMIT && model->log && model->log->shared)
 		{
-			uint64 to = pg_atomic_read_u64(&model->slot->deletes_to);
+			model->session_seq =
+				*(volatile uint64 *) &log_ring(model->log->shared, 0)->next_seq - 1;
+			if (model->slot)
+				pg_atomic_fetch_add_u64(&model->slot->promised, model->written_bytes);
+			if (model->deleting)
+			{
+				pg_atomic_uint64 *deletes_to = &model->deleting->deletes_to;
+				uint64 to = pg_atomic_read_u64(deletes_to);
 
-			while (
-				to < model->session_seq &&
-				!pg_atomic_compare_exchange_u64(&model->slot->deletes_to, &to, model->session_seq))
-				;
+				while (to < model->session_seq &&
+					   !pg_atomic_compare_exchange_u64(deletes_to, &to, model->session_seq))
+					;
+			}
 		}
+		if (model->deleting)
+			pg_atomic_fetch_sub_u32(&model->deleting->deleting, 1);
+		model->deleting = NULL;
 	}
 }
 

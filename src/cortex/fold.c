@@ -16,6 +16,11 @@
  * waits for it.  What is folded is told when that is committed, so that whoever has
  * waited finds it there.
  *
+ * An error costs only the model its turn; the worker tries again later and later, and
+ * what is folded already is passed over, as each record has the seq of its last event.
+ * Memory for a change is found before it begins; should it fail all the same half-way,
+ * the state is not read any more but built anew.
+ *
  * Locks: AccessShareLock on the log's table, only if it is free at once; the
  * model's lock around each change.
  *
@@ -52,6 +57,7 @@
 #define MIN_RETRY_MS  100
 #define MAX_RETRY_MS  10000
 #define MAX_ERRORS    10000 /* rows that are kept of a model */
+#define ROUND_US      60000 /* of all models, in one call */
 
 enum
 {
@@ -67,7 +73,7 @@ enum
 typedef struct Folding
 {
 	Model *model;
-	SnapshotLoad *load;
+	SnapshotLoad *load; /* NULL: none is being loaded */
 	bool looked_for_snapshot;
 	int64 retry_at;
 	int retry_delay;
@@ -221,6 +227,7 @@ publish_folded(ModelSlot *slot, uint64 seq)
 	pg_atomic_write_u64(&slot->folded_seq, seq);
 	if (pg_atomic_read_u32(&slot->phase) == MODEL_READY)
 		model_wake(slot);
+	debug_point("folded");
 }
 
 /*
@@ -235,12 +242,15 @@ fold_log(Model *model, int64 deadline, uint64 *to)
 	bool live = nb_log_live(log);
 	Reader reader;
 	ReaderEvent event;
-	uint64 head = live ? pg_atomic_read_u64(&log_ring(log->shared, 0)->stable_seq) : 0;
+	uint64 promised = pg_atomic_read_u64(&slot->promised);
 	uint64 from = pg_atomic_read_u64(&slot->folded_seq);
 	uint64 n = 0;
+	uint64 head;
 	bool done = true;
 
 	*to = from;
+	pg_read_barrier();
+	head = live ? pg_atomic_read_u64(&log_ring(log->shared, 0)->stable_seq) : 0;
 	pg_read_barrier();
 	if (live && head <= from)
 		return true;
@@ -266,7 +276,7 @@ fold_log(Model *model, int64 deadline, uint64 *to)
 	*to = done ? Max(head, reader.after_seq) : reader.after_seq;
 	reader_close(&reader);
 	if (done)
-		pg_atomic_write_u64(&slot->promised, 0);
+		pg_atomic_fetch_sub_u64(&slot->promised, promised);
 	return done;
 }
 
@@ -289,6 +299,8 @@ load_begin(Folding *folding)
 	model->state.enter = no_lock;
 	model->state.leave = no_lock;
 	folding->looked_for_snapshot = false;
+	if (folding->load)
+		snapshot_close(folding->load);
 	folding->load = NULL;
 }
 
@@ -324,6 +336,7 @@ load_snapshot(Folding *folding, int64 deadline)
 		return false;
 	if (valid)
 	{
+		snapshot_close(folding->load);
 		folding->load = NULL;
 		pg_atomic_write_u64(&model->slot->folded_seq, seq);
 		return true;
@@ -353,6 +366,7 @@ fold_model(Folding *folding)
 			pg_atomic_read_u64(&model->slot->folded_seq))
 		return -1;
 
+	aside = false;
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -389,11 +403,35 @@ fold_model(Folding *folding)
 	return next;
 }
 
+/* In a handler: report an error, and end the transaction. */
+static void
+give_up(MemoryContext context)
+{
+	ErrorData *error;
+
+	MemoryContextSwitchTo(context);
+	error = CopyErrorData();
+	EmitErrorReport();
+	AbortOutOfAnyTransaction();
+	LWLockReleaseAll();
+	FlushErrorState();
+	MemoryContextSwitchTo(context);
+	nb_worker_note_error(error->message);
+	FreeErrorData(error);
+}
+
+static int
+next_delay(int delay)
+{
+	return Min(Max(delay * 2, MIN_RETRY_MS), MAX_RETRY_MS);
+}
+
 /* fold_model(), where an error costs only this model its turn. */
 static long
 fold_guarded(Folding *folding)
 {
 	MemoryContext context = CurrentMemoryContext;
+	ModelSlot *slot = folding->model->slot;
 	int damaged = nb_damaged_frames;
 	volatile long next = -1;
 
@@ -405,23 +443,17 @@ fold_guarded(Folding *folding)
 	}
 	PG_CATCH();
 	{
-		ErrorData *error;
-
 		HOLD_INTERRUPTS();
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		EmitErrorReport();
-		AbortOutOfAnyTransaction();
-		LWLockReleaseAll();
-		FlushErrorState();
-		MemoryContextSwitchTo(context);
+		/* Nobody may look at half a change when the lock is gone. */
+		if (pg_atomic_read_u32(&slot->changing))
+			pg_atomic_write_u32(&slot->phase, MODEL_LOADING);
+		give_up(context);
+		MemoryContextReset(event_context);
 		nb_damaged_frames = damaged;
 		aside = false;
-		nb_worker_note_error(error->message);
-		if (pg_atomic_read_u32(&folding->model->slot->changing) ||
-			pg_atomic_read_u32(&folding->model->slot->phase) != MODEL_READY)
+		if (pg_atomic_read_u32(&slot->phase) != MODEL_READY)
 			load_begin(folding);
-		folding->retry_delay = Min(Max(folding->retry_delay * 2, MIN_RETRY_MS), MAX_RETRY_MS);
+		folding->retry_delay = next_delay(folding->retry_delay);
 		folding->retry_at = nb_now_us() + (int64) folding->retry_delay * 1000;
 		next = folding->retry_delay;
 		RESUME_INTERRUPTS();
@@ -431,10 +463,61 @@ fold_guarded(Folding *folding)
 	return next;
 }
 
+/* snapshot_run(), where an error costs only the snapshot. */
+static long
+snapshot_guarded(Model **models, int n)
+{
+	static int64 retry_at = 0;
+	static int retry_delay = 0;
+	MemoryContext context = CurrentMemoryContext;
+	volatile long next = -1;
+
+	if (retry_at > nb_now_us())
+		return (retry_at - nb_now_us()) / 1000 + 1;
+	PG_TRY();
+	{
+		next = snapshot_run(models, n, nb_now_us() + SLICE_US);
+		if (next != 0)
+			retry_delay = 0; /* it is complete */
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		give_up(context);
+		next = retry_delay = next_delay(retry_delay);
+		retry_at = nb_now_us() + (int64) retry_delay * 1000;
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	return next;
+}
+
+/* The next call begins with this one. */
+static void
+begin_with(Folding *folding)
+{
+	Folding *first = foldings;
+	Folding *before = foldings;
+	Folding *last = folding;
+
+	if (folding == first)
+		return;
+	while (before->next != folding)
+		before = before->next;
+	while (last->next)
+		last = last->next;
+	before->next = NULL;
+	last->next = first;
+	foldings = folding;
+}
+
 /* Find the models that came or went. */
 static void
 look(void)
 {
+	static bool complained = false;
+	bool exhausted = false;
 	ModelSlot *slots = model_slots();
 	ModelRow *rows;
 	int count;
@@ -469,6 +552,8 @@ look(void)
 				if (folding->model->slot == &slots[i])
 				{
 					*link = folding->next;
+					if (folding->load)
+						snapshot_close(folding->load);
 					pfree(folding);
 				}
 				else
@@ -491,10 +576,15 @@ look(void)
 			slot = model_take_slot(rows[r].log, rows[r].kind);
 		if (!slot)
 		{
-			ereport(LOG, (errmsg("no slot for model \"%s\" of %s", rows[r].name,
-								 model_kinds[rows[r].kind]->name),
-						  errhint("Raise netbus.max_models and restart the server.")));
-			nb_worker_note_error("there are more models than netbus.max_models");
+			/* Once, not whenever somebody asks for it. */
+			if (!complained)
+			{
+				ereport(LOG, (errmsg("no slot for model \"%s\" of %s", rows[r].name,
+									 model_kinds[rows[r].kind]->name),
+							  errhint("Raise netbus.max_models and restart the server.")));
+				nb_worker_note_error("there are more models than netbus.max_models");
+			}
+			exhausted = true;
 			continue;
 		}
 		folding = MemoryContextAllocZero(TopMemoryContext, sizeof(Folding));
@@ -509,6 +599,7 @@ look(void)
 		folding->next = foldings;
 		foldings = folding;
 	}
+	complained = exhausted;
 	CommitTransactionCommand();
 }
 
@@ -520,6 +611,7 @@ fold_run(void)
 	long next = -1;
 	Model **models;
 	int n = 0;
+	int64 end = nb_now_us() + ROUND_US;
 	MemoryContext context = CurrentMemoryContext;
 
 	if (!event_context)
@@ -538,8 +630,15 @@ fold_run(void)
 		long wait = fold_guarded(folding);
 
 		next = next < 0 ? wait : wait < 0 ? next : Min(next, wait);
-		n++;
+		if (folding->next && nb_now_us() > end)
+		{
+			begin_with(folding->next);
+			next = 0;
+			break;
+		}
 	}
+	for (Folding *folding = foldings; folding; folding = folding->next)
+		n++;
 	if (n > 0)
 	{
 		long wait;
@@ -548,7 +647,7 @@ fold_run(void)
 		n = 0;
 		for (Folding *folding = foldings; folding; folding = folding->next)
 			models[n++] = folding->model;
-		wait = snapshot_run(models, n, nb_now_us() + SLICE_US);
+		wait = snapshot_guarded(models, n);
 		next = next < 0 ? wait : wait < 0 ? next : Min(next, wait);
 	}
 	return next;

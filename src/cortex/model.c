@@ -6,7 +6,9 @@
  * A slot in the main segment stands for a model; its records are in extents,
  * DSM segments of 1 MB blocks that the worker adds as the state grows, each
  * an eighth of what there is, so that there are few of them and little is
- * unused.  A process maps extents when it first needs them.
+ * unused.  A process maps extents when it first needs them, and lets go of those
+ * of a state that is no more with the next transaction that it commits, whatever that
+ * does.
  *
  * Readers share the model's LWLock with each other; the worker takes it
  * exclusively for each change.  Both hold it for microseconds.  So that a reader
@@ -40,12 +42,14 @@
 #include "utils/guc.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
+#include "utils/syscache.h"
 #include "utils/wait_event.h"
 
 #define FIRST_EXTENT_BLOCKS 1
 #define MAX_EXTENT_BLOCKS   1024
 #define LOCK_SPINS          2000
 #define SLOT_POLL_MS        5
+#define NO_SLOT_US          500000 /* before a model without a slot counts as one too many */
 #define WAKE_BATCH          32
 
 /* A process that waits, at its index in ProcGlobal->allProcs; waiters_lock. */
@@ -64,6 +68,7 @@ typedef struct CortexShared
 	slock_t waiters_lock;
 	pg_atomic_uint64 changes;    /* models created or dropped, plus 1 */
 	pg_atomic_uint32 generation; /* last one given to a state */
+	pg_atomic_uint32 resets;     /* states that are no more */
 	pg_atomic_uint64 last_id;    /* milliseconds and counter, see model_new_id() */
 	uint32 node;                 /* constant: of ids */
 	Size slots_off;
@@ -84,7 +89,8 @@ static const struct config_enum_entry read_consistency_options[] = {
 	{NULL, 0, false}};
 
 static CortexShared *cortex = NULL;
-static HTAB *models = NULL; /* Model by relid */
+static HTAB *models = NULL;    /* Model by relid */
+static uint32 seen_resets = 0; /* up to which mappings have been looked at */
 
 #define slot_at(i)   ((ModelSlot *) ((char *) cortex + cortex->slots_off) + (i))
 #define waiter_at(i) ((ModelWaiter *) ((char *) cortex + cortex->waiters_off) + (i))
@@ -136,6 +142,7 @@ nb_cortex_shmem_init(void)
 	SpinLockInit(&cortex->waiters_lock);
 	pg_atomic_init_u64(&cortex->changes, 1);
 	pg_atomic_init_u32(&cortex->generation, 0);
+	pg_atomic_init_u32(&cortex->resets, 0);
 	pg_atomic_init_u64(&cortex->last_id, 0);
 	cortex->node = PG_UINT32_MAX;
 	for (int i = 0; i < model_max; i++)
@@ -148,6 +155,7 @@ nb_cortex_shmem_init(void)
 		pg_atomic_init_u32(&slot->writer_waits, 0);
 		pg_atomic_init_u64(&slot->folded_seq, 0);
 		pg_atomic_init_u64(&slot->deletes_to, 0);
+		pg_atomic_init_u32(&slot->deleting, 0);
 		pg_atomic_init_u64(&slot->promised, 0);
 		pg_atomic_init_u64(&slot->first_wanted, PG_UINT64_MAX);
 		pg_atomic_init_u64(&slot->events, 0);
@@ -202,9 +210,37 @@ ModelSlot *
 model_find_slot(Oid relid)
 {
 	for (int i = 0; i < model_max; i++)
-		if (pg_atomic_read_u32(&slot_at(i)->database) == MyDatabaseId && slot_at(i)->relid == relid)
-			return slot_at(i);
+	{
+		ModelSlot *slot = slot_at(i);
+
+		if (pg_atomic_read_u32(&slot->database) != MyDatabaseId)
+			continue;
+		pg_read_barrier();
+		if (*(volatile Oid *) &slot->relid != relid)
+			continue;
+		/* It may have changed hands meanwhile, to a copy of this database. */
+		pg_read_barrier();
+		if (pg_atomic_read_u32(&slot->database) == MyDatabaseId)
+			return slot;
+	}
 	return NULL;
+}
+
+bool
+model_has_free_slot(void)
+{
+	for (int i = 0; i < model_max; i++)
+		if (pg_atomic_read_u32(&slot_at(i)->database) == InvalidOid)
+			return true;
+	return false;
+}
+
+void
+model_slots_exhausted(void)
+{
+	ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED), errmsg("too many models"),
+					errdetail("netbus.max_models (%d) limits those of all databases.", model_max),
+					errhint("Drop some, or raise netbus.max_models and restart the server.")));
 }
 
 /* Forget all records.  By the worker. */
@@ -224,6 +260,7 @@ model_reset(ModelSlot *slot)
 	slot->nextents = 0;
 	state_init(&slot->state);
 	LWLockRelease(model_lock_of(slot));
+	pg_atomic_fetch_add_u32(&cortex->resets, 1);
 }
 
 /* A slot for a model of this database.  By its worker.  NULL: there is none free. */
@@ -260,8 +297,18 @@ model_free_slot(ModelSlot *slot)
 	LWLockAcquire(cortex->slots_lock, LW_EXCLUSIVE);
 	model_reset(slot);
 	slot->relid = InvalidOid;
+	pg_write_barrier();
 	pg_atomic_write_u32(&slot->database, InvalidOid);
 	LWLockRelease(cortex->slots_lock);
+}
+
+/* Of a database that is being dropped: its worker is gone. */
+void
+model_free_slots(Oid database)
+{
+	for (int i = 0; cortex && i < model_max; i++)
+		if (pg_atomic_read_u32(&slot_at(i)->database) == database)
+			model_free_slot(slot_at(i));
 }
 
 /* Bytes that the models of this database take. */
@@ -279,6 +326,27 @@ model_bytes_used(void)
 
 /* ---------------------------------------------------------------- mapping */
 
+static void unmap(Model *model);
+
+/* Models whose logs are gone.  In a transaction. */
+static void
+forget_dropped(void)
+{
+	HASH_SEQ_STATUS status;
+	Model *model;
+
+	hash_seq_init(&status, models);
+	while ((model = hash_seq_search(&status)) != NULL)
+	{
+		if (model->written || SearchSysCacheExists1(RELOID, ObjectIdGetDatum(model->relid)))
+			continue;
+		unmap(model);
+		if (model->blocks)
+			pfree(model->blocks);
+		(void) hash_search(models, &model->relid, HASH_REMOVE, NULL);
+	}
+}
+
 Model *
 model_local(Oid relid, int kind)
 {
@@ -292,9 +360,11 @@ model_local(Oid relid, int kind)
 
 		models = hash_create("netbus models", 16, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	}
-	model = hash_search(models, &relid, HASH_ENTER, &found);
-	if (!found)
+	model = hash_search(models, &relid, HASH_FIND, NULL);
+	if (!model)
 	{
+		forget_dropped();
+		model = hash_search(models, &relid, HASH_ENTER, &found);
 		memset((char *) model + sizeof(Oid), 0, sizeof(Model) - sizeof(Oid));
 		model->kind = model_kinds[kind];
 		model->state.schema = &model->kind->schema;
@@ -329,6 +399,30 @@ add_mapping(Model *model, dsm_segment *segment, uint32 nblocks)
 	}
 	arena_map(map, dsm_segment_address(segment), nblocks);
 	model->segments[model->nmapped++] = segment;
+}
+
+/*
+ * Let go of states that are no more, so that their memory can be given back.  It
+ * costs a look at a counter, unless models have been dropped or built anew.
+ */
+static void
+mapping_xact_callback(XactEvent event, void *arg)
+{
+	HASH_SEQ_STATUS status;
+	Model *model;
+	uint32 resets;
+
+	if (event != XACT_EVENT_PRE_COMMIT || !models)
+		return;
+	resets = pg_atomic_read_u32(&cortex->resets);
+	if (likely(resets == seen_resets))
+		return;
+	hash_seq_init(&status, models);
+	while ((model = hash_seq_search(&status)) != NULL)
+		if (model->nmapped > 0 &&
+			*(volatile uint32 *) &model->slot->generation != model->generation)
+			unmap(model);
+	seen_resets = resets;
 }
 
 /* Is it mapped as it is?  Under the lock. */
@@ -388,8 +482,8 @@ grow(ArenaMap *map, size_t bytes)
 		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 						errmsg("model \"%s\" of %s is too large", model->name, model->kind->name)));
 	segment = dsm_create((Size) nblocks * ARENA_BLOCK, 0);
-	dsm_pin_segment(segment);
 	add_mapping(model, segment, nblocks);
+	dsm_pin_segment(segment);
 
 	LWLockAcquire(model_lock_of(slot), LW_EXCLUSIVE);
 	slot->extents[slot->nextents] = dsm_segment_handle(segment);
@@ -414,6 +508,7 @@ enter(State *state)
 		pg_atomic_write_u32(&model->slot->writer_waits, 0);
 	}
 	pg_atomic_write_u32(&model->slot->changing, 1);
+	pg_write_barrier();
 }
 
 static void
@@ -421,6 +516,8 @@ leave(State *state)
 {
 	Model *model = (Model *) ((char *) state - offsetof(Model, state));
 
+	debug_point("fold_change");
+	pg_write_barrier();
 	pg_atomic_write_u32(&model->slot->changing, 0);
 	LWLockRelease(model_lock_of(model->slot));
 }
@@ -465,7 +562,8 @@ model_lock(Model *model)
 			return;
 		LWLockRelease(model_lock_of(slot));
 		CHECK_FOR_INTERRUPTS();
-		if (slot->relid != model->relid || pg_atomic_read_u32(&slot->phase) != MODEL_READY)
+		if (slot->relid != model->relid || pg_atomic_read_u32(&slot->database) != MyDatabaseId ||
+			pg_atomic_read_u32(&slot->phase) != MODEL_READY)
 			(void) model_await(model);
 		else
 			map_extents(model);
@@ -586,6 +684,7 @@ is_folded(ModelSlot *slot, uint64 seq)
 bool
 model_wait(Model *model, uint64 seq, int64 deadline)
 {
+	int64 start = nb_now_us();
 	bool called = false;
 	bool done;
 
@@ -599,7 +698,9 @@ model_wait(Model *model, uint64 seq, int64 deadline)
 		done = known && is_folded(model->slot, seq);
 		if (done || left <= 0)
 			break;
-		if (!called || !known)
+		if (!known && nb_now_us() > start + NO_SLOT_US && !model_has_free_slot())
+			model_slots_exhausted();
+		if (!called)
 		{
 			/* Perhaps it does not know the model, as after pg_restore. */
 			if (!known)
@@ -741,6 +842,7 @@ void
 nb_cortex_init(void)
 {
 	define_settings();
+	RegisterXactCallback(mapping_xact_callback, NULL);
 	models_init();
 	fold_init();
 }

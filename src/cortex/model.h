@@ -157,6 +157,7 @@ typedef struct ModelSlot
 	pg_atomic_uint64 folded_seq;   /* every event up to here is folded; written by the worker */
 	pg_atomic_uint64
 		deletes_to; /* no later event removes a record; raised by publishers before they commit */
+	pg_atomic_uint32 deleting; /* transactions that have yet to raise it, and may be seen */
 	pg_atomic_uint64 promised; /* bytes that were published and may not be folded yet */
 
 	/* Those who wait for folded_seq: lists over ModelWaiter, by seq. */
@@ -214,7 +215,10 @@ typedef struct Model
 	bool written;          /* by this transaction; */
 	bool deletes;
 	uint64 written_bytes;
+	ModelSlot *deleting; /* where we count as deleting */
 	struct Model *next_written;
+
+	uint64 damaged[2]; /* cycles of snapshots, by table, that the worker has found damaged */
 } Model;
 
 /* model.c */
@@ -222,6 +226,9 @@ extern Model *model_local(Oid relid, int kind);
 extern ModelSlot *model_find_slot(Oid relid);
 extern ModelSlot *model_take_slot(Oid relid, int kind);
 extern void model_free_slot(ModelSlot *slot);
+extern void model_free_slots(Oid database);
+extern bool model_has_free_slot(void);
+pg_noreturn extern void model_slots_exhausted(void);
 extern void model_reset(ModelSlot *slot);
 extern ModelSlot *model_slots(void);
 extern LWLock *model_lock_of(const ModelSlot *slot);
@@ -335,6 +342,8 @@ extern SnapshotLoad *snapshot_open(Model *model, uint64 head);
  */
 extern bool snapshot_load(SnapshotLoad *load, Model *model, int64 deadline, uint64 *seq,
 						  bool *valid);
+
+extern void snapshot_close(SnapshotLoad *load);
 
 /*
  * Write some of a snapshot, if one is due or being written.  Outside a

@@ -15,7 +15,8 @@
  * retention and purge() are refused.
  *
  * A row goes with its log, however that is dropped.  The worker is told at
- * commit that there is something to look at.
+ * commit that there is something to look at.  It gives back the memory of models
+ * that are no more; of a database that is dropped, who drops it does.
  *
  * Locks: an object lock on the catalog while a model is created; the locks of
  * nb_log_open().
@@ -36,6 +37,7 @@
 #include "catalog/namespace.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_database.h"
 #include "commands/extension.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
@@ -80,6 +82,7 @@ typedef struct ModelName
 
 static HTAB *names = NULL;
 static bool ddl_in_xact = false;
+static Oid database_dropped = InvalidOid;
 static object_access_hook_type prev_object_access_hook = NULL;
 
 static int
@@ -258,6 +261,8 @@ create_model(const ModelKind *kind, const char *name)
 						errmsg("cannot create model \"%s\" of %s: log \"%s\" exists already", name,
 							   kind->name, log_name),
 						errhint("Rename that log's table, or choose another name for the model.")));
+	if (!model_has_free_slot())
+		model_slots_exhausted();
 
 	InitFunctionCallInfoData(*fcinfo, NULL, 13, InvalidOid, NULL, NULL);
 	for (int i = 0; i < 13; i++)
@@ -541,6 +546,8 @@ models_object_access(ObjectAccessType access, Oid class_id, Oid object_id, int s
 {
 	if (prev_object_access_hook)
 		prev_object_access_hook(access, class_id, object_id, sub_id, arg);
+	if (access == OAT_DROP && class_id == DatabaseRelationId)
+		database_dropped = object_id;
 	if (access == OAT_DROP && class_id == RelationRelationId && sub_id == 0 &&
 		get_rel_relkind(object_id) == RELKIND_RELATION)
 	{
@@ -555,6 +562,10 @@ models_object_access(ObjectAccessType access, Oid class_id, Oid object_id, int s
 static void
 models_xact_callback(XactEvent event, void *arg)
 {
+	if (event == XACT_EVENT_PRE_COMMIT && OidIsValid(database_dropped))
+		model_free_slots(database_dropped); /* its files are gone already: no way back */
+	if (event != XACT_EVENT_PRE_COMMIT)
+		database_dropped = InvalidOid;
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
 	{
 		if (ddl_in_xact)

@@ -43,6 +43,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/wait_event.h"
 
@@ -101,6 +102,7 @@ typedef struct SavedRecord
 
 struct SnapshotLoad
 {
+	int which; /* of the tables */
 	Oid table;
 	Manifest manifest;
 	int64 part;
@@ -146,7 +148,7 @@ scan_part(Relation rel, Oid log, int64 part)
 
 /* Copy a part, palloc'd, aligned; NULL: there is none. */
 static char *
-read_part(Relation rel, Oid log, int64 part, Size *bytes)
+copy_part(Relation rel, Oid log, int64 part, Size *bytes)
 {
 	SysScanDesc scan = scan_part(rel, log, part);
 	HeapTuple tuple = systable_getnext(scan);
@@ -170,13 +172,54 @@ read_part(Relation rel, Oid log, int64 part, Size *bytes)
 	return copy;
 }
 
+/*
+ * copy_part(), where an error that says that the table is damaged is but a warning,
+ * and *unreadable then true: we can do without.
+ */
+static char *
+read_part(Relation rel, Oid log, int64 part, Size *bytes, bool *unreadable)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	char *volatile copy = NULL;
+
+	*unreadable = false;
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		copy = copy_part(rel, log, part, bytes);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_TO_CATEGORY(ERRCODE_DATA_CORRUPTED) &&
+			ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_TO_CATEGORY(ERRCODE_IO_ERROR))
+			PG_RE_THROW();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		error->elevel = WARNING;
+		ThrowErrorData(error);
+		*unreadable = true;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return copy;
+}
+
 /* The manifest of a model's snapshot in one of the tables.  False: there is none that is sound. */
 static bool
 read_manifest(Oid table, Oid log, Manifest *manifest)
 {
 	Relation rel = table_open(table, AccessShareLock);
 	Size bytes = 0;
-	char *data = read_part(rel, log, MANIFEST_PART, &bytes);
+	bool unreadable;
+	char *data = read_part(rel, log, MANIFEST_PART, &bytes, &unreadable);
 	bool sound = false;
 
 	if (data && bytes == sizeof(Manifest))
@@ -185,7 +228,7 @@ read_manifest(Oid table, Oid log, Manifest *manifest)
 		sound = manifest->magic == SNAPSHOT_MAGIC && manifest->version == SNAPSHOT_VERSION &&
 				manifest->hash == nb_hash64(data + sizeof(uint64), bytes - sizeof(uint64), 0);
 	}
-	if (data && !sound)
+	if ((data && !sound) || unreadable)
 		ereport(WARNING,
 				(errmsg("skipping a snapshot in table \"%s\" that is damaged or of another "
 						"version",
@@ -196,15 +239,13 @@ read_manifest(Oid table, Oid log, Manifest *manifest)
 
 /* ---------------------------------------------------------------- loading */
 
-/* A snapshot that turned out to be damaged is not tried twice by this worker. */
-static uint64 damaged_cycle[2];
-
 SnapshotLoad *
 snapshot_open(Model *model, uint64 head)
 {
 	SnapshotLoad *load = NULL;
 	Manifest best = {0};
 	Oid best_table = InvalidOid;
+	int which = 0;
 
 	for (int i = 0; i < 2; i++)
 	{
@@ -220,17 +261,19 @@ snapshot_open(Model *model, uint64 head)
 							model->name, model->kind->name)));
 			continue;
 		}
-		if (manifest.cycle == damaged_cycle[i])
-			continue;
+		if (manifest.cycle == model->damaged[i])
+			continue; /* not twice */
 		if (manifest.cycle > best.cycle)
 		{
 			best = manifest;
 			best_table = table;
+			which = i;
 		}
 	}
 	if (OidIsValid(best_table))
 	{
 		load = MemoryContextAllocZero(TopMemoryContext, sizeof(SnapshotLoad));
+		load->which = which;
 		load->table = best_table;
 		load->manifest = best;
 	}
@@ -307,11 +350,13 @@ snapshot_load(SnapshotLoad *load, Model *model, int64 deadline, uint64 *seq, boo
 		while (*valid && !(done = load->part >= load->manifest.parts) && nb_now_us() < deadline)
 		{
 			Size bytes = 0;
-			char *data = read_part(rel, model->relid, load->part++, &bytes);
+			bool unreadable;
+			char *data = read_part(rel, model->relid, load->part++, &bytes, &unreadable);
 
 			*valid = data != NULL && load_part(load, model, data, bytes);
 			if (data)
 				pfree(data);
+			debug_point("snapshot_load");
 			CHECK_FOR_INTERRUPTS();
 		}
 		table_close(rel, AccessShareLock);
@@ -325,41 +370,57 @@ snapshot_load(SnapshotLoad *load, Model *model, int64 deadline, uint64 *seq, boo
 	{
 		ereport(WARNING, (errmsg("skipping a damaged snapshot of model \"%s\" of %s", model->name,
 								 model->kind->name)));
-		damaged_cycle[load->table == snapshot_table(1)] = load->manifest.cycle;
+		model->damaged[load->which] = load->manifest.cycle;
 	}
 	else
 	{
 		pg_atomic_write_u64(&model->slot->snapshot_seq, load->manifest.seq);
 		pg_atomic_write_u64(&model->slot->snapshot_at, nb_now_us());
 	}
-	pfree(load);
 	return true;
+}
+
+void
+snapshot_close(SnapshotLoad *load)
+{
+	pfree(load);
 }
 
 /* ---------------------------------------------------------------- writing */
 
-/* Find out which table is to be overwritten.  In a transaction. */
+/*
+ * Find out which table is to be overwritten: the older one, unless the newer one was not
+ * finished and lacks what the older one has.  In a transaction.
+ */
 static bool
 find_target(Model **models, int nmodels)
 {
 	uint64 cycles[2] = {0, 0};
+	int only[2] = {0, 0}; /* models that this table has and the other has not */
 
-	for (int i = 0; i < 2; i++)
+	for (int m = 0; m < nmodels; m++)
 	{
-		Oid table = snapshot_table(i);
+		bool has[2];
 
-		if (!OidIsValid(table))
-			return false;
-		for (int m = 0; m < nmodels; m++)
+		for (int i = 0; i < 2; i++)
 		{
+			Oid table = snapshot_table(i);
 			Manifest manifest;
 
-			if (read_manifest(table, models[m]->relid, &manifest))
+			if (!OidIsValid(table))
+				return false;
+			has[i] = read_manifest(table, models[m]->relid, &manifest) &&
+					 manifest.cycle != models[m]->damaged[i];
+			if (has[i])
 				cycles[i] = Max(cycles[i], manifest.cycle);
 		}
+		only[0] += has[0] && !has[1];
+		only[1] += has[1] && !has[0];
 	}
 	writing.cycle = Max(cycles[0], cycles[1]);
 	writing.target = cycles[0] <= cycles[1] ? 0 : 1;
+	if (only[writing.target] > 0 && only[writing.target ^ 1] == 0)
+		writing.target ^= 1;
 	writing.known = true;
 	return true;
 }
@@ -426,8 +487,8 @@ begin_writing(Model **models, int nmodels)
 	writing.nlogs = nmodels;
 	writing.current = 0;
 	writing.begun = false;
-	writing.active = true;
 	writing.events = count_events(models, nmodels);
+	debug_point("snapshot_begin");
 	return true;
 }
 
@@ -583,6 +644,7 @@ snapshot_run(Model **models, int nmodels, int64 deadline)
 		done = begin_writing(models, nmodels);
 		PopActiveSnapshot();
 		CommitTransactionCommand();
+		writing.active = done;
 		return done ? 0 : DUE_MS;
 	}
 
@@ -601,13 +663,14 @@ snapshot_run(Model **models, int nmodels, int64 deadline)
 		PushActiveSnapshot(GetTransactionSnapshot());
 		done = write_some(model, deadline);
 		PopActiveSnapshot();
+		debug_point("snapshot_commit");
 		CommitTransactionCommand();
 		writing.active = true;
 		if (!done)
 			return 0;
-		pg_atomic_write_u32(&model->slot->snapshot_wanted, 0);
 		pg_atomic_write_u64(&model->slot->snapshot_at, nb_now_us());
 		pg_atomic_write_u64(&model->slot->snapshot_seq, writing.manifest.seq);
+		pg_atomic_write_u32(&model->slot->snapshot_wanted, 0);
 	}
 	writing.current++;
 	writing.begun = false;

@@ -24,6 +24,7 @@
 #include "access/xlog.h"
 #include "miscadmin.h"
 #include "port/pg_bitutils.h"
+#include "storage/proc.h"
 
 static uint64
 block_shift_for(uint64 size)
@@ -818,6 +819,9 @@ ring_committed_seq(Ring *ring)
 		const RingClaim *claim = &ring_claims(ring)[i];
 
 		if (claim->first_seq + claim->skipped + claim->events <= seq)
+			break;
+		/* Its transaction is over, and others see what it did, but it has yet to resolve. */
+		if (!TransactionIdIsValid(*(volatile TransactionId *) &ProcGlobal->allProcs[i].xid))
 			break;
 		seq = claim->first_seq - 1;
 	}
