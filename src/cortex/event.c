@@ -166,6 +166,7 @@ note_written(Model *model, bool deletes, uint64 bytes)
 		model->written = true;
 		model->deletes = false;
 		model->written_bytes = 0;
+		(void) model_has_slot(model); /* to say at commit what is written */
 		model->next_written = written;
 		written = model;
 	}

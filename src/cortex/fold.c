@@ -230,6 +230,13 @@ publish_folded(ModelSlot *slot, uint64 seq)
 	debug_point("folded");
 }
 
+/* So much of what was promised is in the state. */
+static void
+keep_promise(ModelSlot *slot, uint64 bytes)
+{
+	pg_atomic_fetch_sub_u64(&slot->promised, Min(bytes, pg_atomic_read_u64(&slot->promised)));
+}
+
 /*
  * Fold what the log has, until the deadline.  True: all that there was.  *to is
  * what is folded then, for the caller to tell.
@@ -245,6 +252,7 @@ fold_log(Model *model, int64 deadline, uint64 *to)
 	uint64 promised = pg_atomic_read_u64(&slot->promised);
 	uint64 from = pg_atomic_read_u64(&slot->folded_seq);
 	uint64 n = 0;
+	uint64 bytes = 0; /* since promised was adjusted */
 	uint64 head;
 	bool done = true;
 
@@ -258,8 +266,16 @@ fold_log(Model *model, int64 deadline, uint64 *to)
 	while (reader_next(&reader, UINT32_MAX, &event))
 	{
 		fold_event(model, &event);
+		bytes += event.event.payload_len;
 		if (++n % PUBLISH_EVERY == 0)
 		{
+			/* What is folded for a second time was promised long ago. */
+			if (pg_atomic_read_u32(&slot->phase) == MODEL_READY)
+			{
+				keep_promise(slot, bytes);
+				promised -= Min(promised, bytes);
+			}
+			bytes = 0;
 			if (!aside)
 				publish_folded(slot, event.seq);
 			CHECK_FOR_INTERRUPTS();
@@ -276,7 +292,7 @@ fold_log(Model *model, int64 deadline, uint64 *to)
 	*to = done ? Max(head, reader.after_seq) : reader.after_seq;
 	reader_close(&reader);
 	if (done)
-		pg_atomic_fetch_sub_u64(&slot->promised, promised);
+		keep_promise(slot, promised); /* the rest, and what has come to nothing */
 	return done;
 }
 

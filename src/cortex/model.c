@@ -665,8 +665,8 @@ model_wake(ModelSlot *slot)
 }
 
 /* Find the slot, if there is one by now. */
-static bool
-has_slot(Model *model)
+bool
+model_has_slot(Model *model)
 {
 	if (!model->slot || model->slot->relid != model->relid ||
 		pg_atomic_read_u32(&model->slot->database) != MyDatabaseId)
@@ -691,7 +691,7 @@ model_wait(Model *model, uint64 seq, int64 deadline)
 	for (;;)
 	{
 		int64 left = deadline - nb_now_us();
-		bool known = has_slot(model);
+		bool known = model_has_slot(model);
 
 		if (known)
 			enlist(model->slot, seq);
@@ -755,7 +755,7 @@ model_await(Model *model)
 						errhint("Ask the primary, or read the model's log.")));
 	if (is_new(model))
 		return false;
-	(void) has_slot(model);
+	(void) model_has_slot(model);
 	if (model_read_consistency == READ_COMMITTED_EVENTS)
 		seq = model_committed_seq(model);
 	else if (model_read_consistency == READ_SESSION_EVENTS)

@@ -224,6 +224,7 @@ typedef struct Model
 /* model.c */
 extern Model *model_local(Oid relid, int kind);
 extern ModelSlot *model_find_slot(Oid relid);
+extern bool model_has_slot(Model *model);
 extern ModelSlot *model_take_slot(Oid relid, int kind);
 extern void model_free_slot(ModelSlot *slot);
 extern void model_free_slots(Oid database);

@@ -341,6 +341,7 @@ model_open(const ModelKind *kind, text *name_arg, AclMode right)
 	const char *table;
 	Model *model;
 	Oid log;
+	bool missing = false;
 
 	nb_require_preload();
 	if (!name_arg)
@@ -367,6 +368,9 @@ model_open(const ModelKind *kind, text *name_arg, AclMode right)
 			if (likely(model->log_generation == nb_log_generation))
 				return model;
 		}
+		/* Whoever may have it waits for who is dropping it. */
+		if (pg_class_aclcheck_ext(log, GetUserId(), right, &missing) == ACLCHECK_OK)
+			LockRelationOid(log, AccessShareLock);
 		table = get_rel_name(log);
 		if (!table)
 		{
