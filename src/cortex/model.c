@@ -15,15 +15,8 @@
  * seldom has to sleep he tries a while; and because shared holders overtake
  * an exclusive waiter, the worker says that it waits, and readers hold back.
  *
- * What a query must see is a seq: the highest one committed when it was called.
- * If that is not folded yet the session enters itself into the model's list of
- * waiters, which is ordered by seq; after each step the worker takes off, and
- * wakes, those whose seq is folded, and nobody else.  An entry that an error
- * left behind is removed when the same process waits again, and costs a
- * spurious wake-up at most.
- *
  * Locks: the slots lock (netbus_models) for taking and freeing slots; a slot's
- * lock (netbus_model); a spinlock for all waiters.
+ * lock (netbus_model).
  *
  *-------------------------------------------------------------------------
  */
@@ -48,31 +41,17 @@
 #define FIRST_EXTENT_BLOCKS 1
 #define MAX_EXTENT_BLOCKS   1024
 #define LOCK_SPINS          2000
-#define SLOT_POLL_MS        5
-#define NO_SLOT_US          500000 /* before a model without a slot counts as one too many */
-#define WAKE_BATCH          32
-
-/* A process that waits, at its index in ProcGlobal->allProcs; waiters_lock. */
-typedef struct ModelWaiter
-{
-	int32 slot; /* -1: it is in no list */
-	int32 prev;
-	int32 next;
-	uint64 seq;
-} ModelWaiter;
 
 typedef struct CortexShared
 {
 	LWLock *slots_lock;
-	LWLockPadded *locks; /* one a slot */
-	slock_t waiters_lock;
+	LWLockPadded *locks;         /* one a slot */
 	pg_atomic_uint64 changes;    /* models created or dropped, plus 1 */
 	pg_atomic_uint32 generation; /* last one given to a state */
 	pg_atomic_uint32 resets;     /* states that are no more */
 	pg_atomic_uint64 last_id;    /* milliseconds and counter, see model_new_id() */
 	uint32 node;                 /* constant: of ids */
 	Size slots_off;
-	Size waiters_off;
 } CortexShared;
 
 int model_max = 64;
@@ -92,29 +71,20 @@ static CortexShared *cortex = NULL;
 static HTAB *models = NULL;    /* Model by relid */
 static uint32 seen_resets = 0; /* up to which mappings have been looked at */
 
-#define slot_at(i)   ((ModelSlot *) ((char *) cortex + cortex->slots_off) + (i))
-#define waiter_at(i) ((ModelWaiter *) ((char *) cortex + cortex->waiters_off) + (i))
+#define slot_at(i) ((ModelSlot *) ((char *) cortex + cortex->slots_off) + (i))
 
 /* ---------------------------------------------------------- shared memory */
 
 static Size
-cortex_size(Size *slots_off, Size *waiters_off)
+slots_size(void)
 {
-	Size size = CACHELINEALIGN(sizeof(CortexShared));
-
-	*slots_off = size;
-	size = add_size(size, mul_size(model_max, CACHELINEALIGN(sizeof(ModelSlot))));
-	*waiters_off = size;
-	return add_size(size, mul_size(MaxBackends + NUM_AUXILIARY_PROCS, sizeof(ModelWaiter)));
+	return add_size(CACHELINEALIGN(sizeof(CortexShared)), mul_size(model_max, sizeof(ModelSlot)));
 }
 
 Size
 nb_cortex_shmem_size(void)
 {
-	Size slots_off;
-	Size waiters_off;
-
-	return cortex_size(&slots_off, &waiters_off);
+	return add_size(CACHELINEALIGN(slots_size()), await_shmem_size());
 }
 
 void
@@ -130,16 +100,16 @@ void
 nb_cortex_shmem_init(void)
 {
 	bool found;
-	Size size = nb_cortex_shmem_size();
+	Size size = slots_size();
 
+	await_shmem_init();
 	cortex = ShmemInitStruct("netbus models", size, &found);
 	if (found)
 		return;
 	memset(cortex, 0, size);
-	(void) cortex_size(&cortex->slots_off, &cortex->waiters_off);
+	cortex->slots_off = CACHELINEALIGN(sizeof(CortexShared));
 	cortex->slots_lock = &GetNamedLWLockTranche("netbus_models")->lock;
 	cortex->locks = GetNamedLWLockTranche("netbus_model");
-	SpinLockInit(&cortex->waiters_lock);
 	pg_atomic_init_u64(&cortex->changes, 1);
 	pg_atomic_init_u32(&cortex->generation, 0);
 	pg_atomic_init_u32(&cortex->resets, 0);
@@ -167,8 +137,6 @@ nb_cortex_shmem_init(void)
 		pg_atomic_init_u32(&slot->snapshot_wanted, 0);
 		slot->first_waiter = slot->last_waiter = -1;
 	}
-	for (int i = 0; i < MaxBackends + NUM_AUXILIARY_PROCS; i++)
-		waiter_at(i)->slot = -1;
 }
 
 ModelSlot *
@@ -224,6 +192,16 @@ model_find_slot(Oid relid)
 			return slot;
 	}
 	return NULL;
+}
+
+/* Find the slot, if there is one by now. */
+bool
+model_has_slot(Model *model)
+{
+	if (!model->slot || model->slot->relid != model->relid ||
+		pg_atomic_read_u32(&model->slot->database) != MyDatabaseId)
+		model->slot = model_find_slot(model->relid);
+	return model->slot != NULL;
 }
 
 bool
@@ -466,6 +444,20 @@ map_extents(Model *model)
 	}
 }
 
+/* Error context: why a model could not grow. */
+static void
+grow_error_callback(void *arg)
+{
+	Model *model = arg;
+
+	errcontext("allocating memory for model \"%s\" of %s", model->name, model->kind->name);
+	if (geterrcode() == ERRCODE_INSUFFICIENT_RESOURCES)
+		errhint("Models use some dynamic shared memory segments each, whose number grows with "
+				"max_connections.");
+	else if (geterrcode() == ERRCODE_OUT_OF_MEMORY || geterrcode() == ERRCODE_DISK_FULL)
+		errhint("Enlarge the server's /dev/shm, or lower netbus.model_memory.");
+}
+
 /* Of the worker: another extent for at least that many bytes.  Not within a change. */
 static void
 grow(ArenaMap *map, size_t bytes)
@@ -473,6 +465,7 @@ grow(ArenaMap *map, size_t bytes)
 	Model *model = (Model *) ((char *) map - offsetof(Model, state.map));
 	ModelSlot *slot = model->slot;
 	uint32 nblocks = Max(bytes / ARENA_BLOCK + 1, map->arena->nblocks / 8);
+	ErrorContextCallback context;
 	dsm_segment *segment;
 
 	nblocks = Max(nblocks, FIRST_EXTENT_BLOCKS);
@@ -481,7 +474,12 @@ grow(ArenaMap *map, size_t bytes)
 	if (slot->nextents == MODEL_EXTENTS || map->arena->nblocks + nblocks > ARENA_MAX_BLOCKS)
 		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 						errmsg("model \"%s\" of %s is too large", model->name, model->kind->name)));
+	context.callback = grow_error_callback;
+	context.arg = model;
+	context.previous = error_context_stack;
+	error_context_stack = &context;
 	segment = dsm_create((Size) nblocks * ARENA_BLOCK, 0);
+	error_context_stack = context.previous;
 	add_mapping(model, segment, nblocks);
 	dsm_pin_segment(segment);
 
@@ -574,204 +572,6 @@ void
 model_unlock(Model *model)
 {
 	LWLockRelease(model_lock_of(model->slot));
-}
-
-/* ---------------------------------------------------------------- waiting */
-
-static void
-unlink_waiter(ModelWaiter *waiter)
-{
-	ModelSlot *slot = slot_at(waiter->slot);
-
-	if (waiter->prev >= 0)
-		waiter_at(waiter->prev)->next = waiter->next;
-	else
-		slot->first_waiter = waiter->next;
-	if (waiter->next >= 0)
-		waiter_at(waiter->next)->prev = waiter->prev;
-	else
-		slot->last_waiter = waiter->prev;
-	waiter->slot = -1;
-	pg_atomic_write_u64(&slot->first_wanted, slot->first_waiter < 0
-												 ? PG_UINT64_MAX
-												 : waiter_at(slot->first_waiter)->seq);
-}
-
-static void
-enlist(ModelSlot *slot, uint64 seq)
-{
-	int me = NB_MY_PROCNO;
-	ModelWaiter *waiter = waiter_at(me);
-	int32 before;
-
-	SpinLockAcquire(&cortex->waiters_lock);
-	if (waiter->slot >= 0)
-		unlink_waiter(waiter);
-	/* Most want what is newest. */
-	before = slot->last_waiter;
-	while (before >= 0 && waiter_at(before)->seq > seq)
-		before = waiter_at(before)->prev;
-	waiter->slot = slot_index(slot);
-	waiter->seq = seq;
-	waiter->prev = before;
-	waiter->next = before >= 0 ? waiter_at(before)->next : slot->first_waiter;
-	if (waiter->next >= 0)
-		waiter_at(waiter->next)->prev = me;
-	else
-		slot->last_waiter = me;
-	if (before >= 0)
-		waiter_at(before)->next = me;
-	else
-		slot->first_waiter = me;
-	pg_atomic_write_u64(&slot->first_wanted, waiter_at(slot->first_waiter)->seq);
-	SpinLockRelease(&cortex->waiters_lock);
-	pg_memory_barrier();
-}
-
-static void
-delist(void)
-{
-	ModelWaiter *waiter = waiter_at(NB_MY_PROCNO);
-
-	SpinLockAcquire(&cortex->waiters_lock);
-	if (waiter->slot >= 0)
-		unlink_waiter(waiter);
-	SpinLockRelease(&cortex->waiters_lock);
-}
-
-/* Wake those whose seq is folded.  By the worker, after it has written folded_seq. */
-void
-model_wake(ModelSlot *slot)
-{
-	uint64 folded = pg_atomic_read_u64(&slot->folded_seq);
-
-	pg_memory_barrier();
-	while (pg_atomic_read_u64(&slot->first_wanted) <= folded)
-	{
-		int woken[WAKE_BATCH];
-		int n = 0;
-
-		SpinLockAcquire(&cortex->waiters_lock);
-		while (n < WAKE_BATCH && slot->first_waiter >= 0 &&
-			   waiter_at(slot->first_waiter)->seq <= folded)
-		{
-			woken[n++] = slot->first_waiter;
-			unlink_waiter(waiter_at(slot->first_waiter));
-		}
-		SpinLockRelease(&cortex->waiters_lock);
-		for (int i = 0; i < n; i++)
-			SetLatch(&ProcGlobal->allProcs[woken[i]].procLatch);
-	}
-}
-
-/* Find the slot, if there is one by now. */
-bool
-model_has_slot(Model *model)
-{
-	if (!model->slot || model->slot->relid != model->relid ||
-		pg_atomic_read_u32(&model->slot->database) != MyDatabaseId)
-		model->slot = model_find_slot(model->relid);
-	return model->slot != NULL;
-}
-
-static inline bool
-is_folded(ModelSlot *slot, uint64 seq)
-{
-	return pg_atomic_read_u32(&slot->phase) == MODEL_READY &&
-		   pg_atomic_read_u64(&slot->folded_seq) >= seq;
-}
-
-bool
-model_wait(Model *model, uint64 seq, int64 deadline)
-{
-	int64 start = nb_now_us();
-	bool called = false;
-	bool done;
-
-	for (;;)
-	{
-		int64 left = deadline - nb_now_us();
-		bool known = model_has_slot(model);
-
-		if (known)
-			enlist(model->slot, seq);
-		done = known && is_folded(model->slot, seq);
-		if (done || left <= 0)
-			break;
-		if (!known && nb_now_us() > start + NO_SLOT_US && !model_has_free_slot())
-			model_slots_exhausted();
-		if (!called)
-		{
-			/* Perhaps it does not know the model, as after pg_restore. */
-			if (!known)
-				model_note_change();
-			else
-				nb_worker_wake(MyDatabaseId);
-			called = true;
-		}
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 known ? Min((left + 999) / 1000, 1000) : SLOT_POLL_MS, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-	}
-	delist();
-	return done;
-}
-
-uint64
-model_committed_seq(Model *model)
-{
-	Ring *ring = log_ring(model->log->shared, 0);
-
-	if (!nb_log_live(model->log))
-		return 0; /* a copy: what its worker has seen has to do */
-	/* One load, if nothing is new. */
-	if (model->slot &&
-		pg_atomic_read_u64(&model->slot->folded_seq) >= *(volatile uint64 *) &ring->next_seq - 1)
-		return 0;
-	return ring_committed_seq(ring);
-}
-
-/* Has this transaction created it?  Then nobody folds it yet. */
-static bool
-is_new(Model *model)
-{
-	if (likely(!TransactionIdIsValid(model->creator)))
-		return false;
-	if (TransactionIdIsCurrentTransactionId(model->creator))
-		return true;
-	model->creator = InvalidTransactionId;
-	return false;
-}
-
-bool
-model_await(Model *model)
-{
-	uint64 seq = 0;
-
-	if (RecoveryInProgress())
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("models are not folded on a standby"),
-						errhint("Ask the primary, or read the model's log.")));
-	if (is_new(model))
-		return false;
-	(void) model_has_slot(model);
-	if (model_read_consistency == READ_COMMITTED_EVENTS)
-		seq = model_committed_seq(model);
-	else if (model_read_consistency == READ_SESSION_EVENTS)
-		seq = model->session_seq;
-	if (likely(model->slot && is_folded(model->slot, seq)))
-		return true;
-	if (!model_wait(model, seq, nb_now_us() + (int64) nb_wait_timeout * 1000))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 model->slot && pg_atomic_read_u32(&model->slot->phase) == MODEL_READY
-					 ? errmsg("model \"%s\" of %s has not been folded up to what is committed",
-							  model->name, model->kind->name)
-					 : errmsg("model \"%s\" of %s is not ready", model->name, model->kind->name),
-				 errdetail("netbus.wait_timeout is %d ms.", nb_wait_timeout),
-				 errhint("The views netbus.stat_model and netbus.stat_worker tell what it does.")));
-	return true;
 }
 
 /* -------------------------------------------------------------------- ids */

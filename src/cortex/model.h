@@ -161,7 +161,7 @@ typedef struct ModelSlot
 	pg_atomic_uint64 promised; /* bytes that were published and may not be folded yet */
 
 	/* Those who wait for folded_seq: lists over ModelWaiter, by seq. */
-	int32 first_waiter; /* waiters_lock */
+	int32 first_waiter; /* the waiters' spinlock: await.c */
 	int32 last_waiter;
 	pg_atomic_uint64 first_wanted; /* its seq; PG_UINT64_MAX: nobody waits; read without lock */
 
@@ -236,22 +236,31 @@ extern LWLock *model_lock_of(const ModelSlot *slot);
 extern void model_adopt(Model *model, ModelSlot *slot); /* of the worker */
 
 /*
- * Read: wait until what shall be seen is folded, then look, between these two, at
- * model->state.  Nothing that may take long or wait happens in between.  False: there
- * is nothing to see, because this transaction has only created the model.
+ * Read: model_await(), then look, between these two, at model->state.  Nothing that may
+ * take long or wait happens in between.
  */
-extern bool model_await(Model *model);
 extern void model_lock(Model *model);
 extern void model_unlock(Model *model);
+
+extern uint64 model_changes(void);
+extern void model_note_change(void);
+extern uint64 model_bytes_used(void);
+extern int64 model_new_id(void);
+
+/* await.c */
+extern Size await_shmem_size(void);
+extern void await_shmem_init(void);
+
+/*
+ * Wait until what a query shall see is folded.  False: there is nothing to see, because
+ * this transaction has only created the model.
+ */
+extern bool model_await(Model *model);
 
 /* Wait until a seq is folded.  False: the deadline (nb_now_us()) has come. */
 extern bool model_wait(Model *model, uint64 seq, int64 deadline);
 extern uint64 model_committed_seq(Model *model);
 extern void model_wake(ModelSlot *slot);
-extern uint64 model_changes(void);
-extern void model_note_change(void);
-extern uint64 model_bytes_used(void);
-extern int64 model_new_id(void);
 
 /* models.c */
 extern Model *model_open(const ModelKind *kind, text *name, AclMode right);
