@@ -43,6 +43,7 @@ bench: deps
 
 soak: deps
 	@test/with_cluster.sh check test/soak/soak.pl
+	@test/with_cluster.sh check test/soak/models.pl
 
 format: deps
 	@test/format.sh -i

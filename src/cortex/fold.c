@@ -16,6 +16,9 @@
  * waits for it.  What is folded is told when that is committed, so that whoever has
  * waited finds it there.
  *
+ * Events come into the state one after the other: a query may see the first ones of
+ * a transaction that is just being folded, which it does not have to wait for.
+ *
  * An error costs only the model its turn; the worker tries again later and later, and
  * what is folded already is passed over, as each record has the seq of its last event.
  * Memory for a change is found before it begins; should it fail all the same half-way,

@@ -253,6 +253,7 @@ create_model(const ModelKind *kind, const char *name)
 	LockDatabaseObject(relid, hash_bytes((unsigned char *) log_name, strlen(log_name)), 0,
 					   ExclusiveLock);
 	AcceptInvalidationMessages();
+	nb_log_generation++; /* what is remembered may be of a drop, or rolled back */
 	if (OidIsValid(find_log(kind, name)))
 		return false;
 	if (OidIsValid(get_relname_relid(psprintf(LOG_TABLE_PREFIX "%s", log_name),
@@ -473,6 +474,7 @@ netbus_drop_model(PG_FUNCTION_ARGS)
 
 	nb_require_preload();
 	PreventCommandIfReadOnly("netbus.drop_model()");
+	nb_log_generation++; /* as create_model() */
 	log = find_log(kind, name);
 	table = OidIsValid(log) ? get_rel_name(log) : NULL;
 	if (!table)

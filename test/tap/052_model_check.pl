@@ -1,8 +1,8 @@
 # The randomised model check: every event of memories and tasks in random
 # sequences, against tables that are maintained in the same transactions; after each round
 # every filter, order and page is compared.  Meanwhile others read, processes
-# are killed, the server restarts, snapshots are written.  A longer form is
-# part of "make soak".
+# are killed, the server restarts, snapshots are written.  "make soak" goes on for
+# MODEL_MINUTES, with what happens at random.
 
 use strict;
 use warnings;
@@ -16,12 +16,14 @@ use NetbusWorkload;
 use NetbusModels;
 
 my $seed = $ENV{SEED} || int(time() * 1000) % 1_000_000_007;
-my $limit = $ENV{MODEL_SECONDS} || 35;
+my $seconds_in_all = 60 * ($ENV{MODEL_MINUTES} || 0);
+my $limit = $seconds_in_all || 35;
 
 diag("SEED=$seed");
 srand($seed);
 
-my $node = netbus_node('main', 'jit = off', 'wal_writer_delay = 1s', 'log_statement = none', 'log_min_duration_statement = -1');
+my $node = netbus_node('main', 'jit = off', 'wal_writer_delay = 1s', 'log_statement = none', 'log_min_duration_statement = -1',
+	'netbus.snapshot_interval = 1s', 'netbus.snapshot_events = 500');
 my $start = time();
 
 netbus_db($node, 'app');
@@ -66,19 +68,33 @@ my @events = (
 	[ 'snapshot, then fast restart', sub { snapshot(); sleep(rand(0.3)); $node->restart } ],
 	[ 'kill -9 of all', sub { kill_server($node); $node->start } ]);
 
-for my $n (0 .. $#events)
+# All models go, and come again: it also keeps the long form quick.
+sub begin_anew
 {
-	my ($what, $happen) = @{ $events[$n] };
+	$node->safe_psql('app', <<~'SQL');
+		BEGIN;
+		SELECT netbus.drop_model('memories', 'default'), netbus.drop_model('tasks', 'default'), netbus.drop_model('memories', 'versions');
+		TRUNCATE memory_row, task_row, version_row, event_count;
+		SELECT netbus.create_model('memories', 'default'), netbus.create_model('tasks', 'default'), netbus.create_model('memories', 'versions');
+		COMMIT;
+		SQL
+}
+
+my $problems = '';
+for (my $n = 0; $problems eq '' && ($seconds_in_all || $n < @events) && time() - $start < $limit; $n++)
+{
+	my ($what, $happen) = @{ $events[ $seconds_in_all ? rand(@events) : $n ] };
 	my $offset = -s $node->logfile;
-	my $seconds = 0.6 + rand(1);
-	my @busy = model_writers($node, 'app', 2, $seconds);
+	my $seconds = $seconds_in_all ? 0.5 + rand(4) : 0.6 + rand(1);
+	my @busy = model_writers($node, 'app', $seconds_in_all ? 1 + int(rand(4)) : 2, $seconds);
 
 	sleep($seconds * rand(0.8));
 	$happen->();
 	worker_runs($node, 'app');
 	await_sql(@busy);
-	is(model_problems($node, 'app', 120, $offset), '', "$what: models and tables are the same");
-	last if time() - $start > $limit && !$ENV{MODEL_SECONDS};
+	$problems = model_problems($node, 'app', 120, $offset);
+	is($problems, '', "$what: models and tables are the same");
+	begin_anew() if $seconds_in_all && rand() < 0.15;
 }
 is($node->safe_psql('app', 'SELECT count(*) FROM netbus.model_error'), 0, 'no event was bad');
 is($node->safe_psql('app', 'SELECT sum(lost) FROM netbus.stat_model'), 0, '... nor lost');
