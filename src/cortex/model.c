@@ -11,9 +11,9 @@
  * does.
  *
  * Readers share the model's LWLock with each other; the worker takes it
- * exclusively for each change.  Both hold it for microseconds.  So that a reader
- * seldom has to sleep he tries a while; and because shared holders overtake
- * an exclusive waiter, the worker says that it waits, and readers hold back.
+ * exclusively for each change.  Both hold it for microseconds, so both try a while
+ * before they sleep; and because shared holders overtake an exclusive waiter, the
+ * worker says that it waits, and readers hold back.
  *
  * Locks: the slots lock (netbus_models) for taking and freeing slots; a slot's
  * lock (netbus_model).
@@ -492,19 +492,36 @@ grow(ArenaMap *map, size_t bytes)
 
 /* ------------------------------------------------------------------- lock */
 
+/* Readers hold the lock for less time than going to sleep and being woken takes. */
+static void
+acquire_exclusive(ModelSlot *slot)
+{
+	LWLock *lock = model_lock_of(slot);
+
+	if (LWLockConditionalAcquire(lock, LW_EXCLUSIVE))
+		return;
+	pg_atomic_write_u32(&slot->writer_waits, 1);
+	for (int spins = 0;; spins++)
+	{
+		if (spins == LOCK_SPINS)
+		{
+			LWLockAcquire(lock, LW_EXCLUSIVE);
+			break;
+		}
+		pg_spin_delay();
+		if (LWLockConditionalAcquire(lock, LW_EXCLUSIVE))
+			break;
+	}
+	pg_atomic_write_u32(&slot->writer_waits, 0);
+}
+
 /* Of the worker: keep readers out. */
 static void
 enter(State *state)
 {
 	Model *model = (Model *) ((char *) state - offsetof(Model, state));
-	LWLock *lock = model_lock_of(model->slot);
 
-	if (!LWLockConditionalAcquire(lock, LW_EXCLUSIVE))
-	{
-		pg_atomic_write_u32(&model->slot->writer_waits, 1);
-		LWLockAcquire(lock, LW_EXCLUSIVE);
-		pg_atomic_write_u32(&model->slot->writer_waits, 0);
-	}
+	acquire_exclusive(model->slot);
 	pg_atomic_write_u32(&model->slot->changing, 1);
 	pg_write_barrier();
 }

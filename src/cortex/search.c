@@ -28,6 +28,7 @@
 #define DIGEST_MIN_WORDS 1
 #define DIGEST_MAX_WORDS 4096
 #define DIGEST_BYTES     128 /* of text for a word */
+#define MAP_WORDS        32
 
 static inline uint8_t
 lower(uint8_t c)
@@ -237,21 +238,45 @@ digest_words(size_t len)
 	return words > DIGEST_MAX_WORDS ? DIGEST_MAX_WORDS : (uint32_t) words;
 }
 
+/* The bit of the trigram that ends with the byte at i, which is at least 2. */
+static inline uint32_t
+next_bit(uint32_t *trigram, const char *text, size_t i, uint32_t nbits)
+{
+	*trigram = *trigram << 8 | lower(text[i]);
+	return ((uint64_t) trigram_hash(*trigram) * nbits) >> 32;
+}
+
 void
 digest_make(uint64_t *digest, uint32_t words, const char *text, size_t len)
 {
 	uint32_t trigram = 0;
 	uint32_t nbits = words * 64;
+	size_t i = 0;
 
-	memset(digest, 0, words * sizeof(uint64_t));
-	for (size_t i = 0; i < len; i++)
-	{
+	for (; i < 2 && i < len; i++)
 		trigram = trigram << 8 | lower(text[i]);
-		if (i >= 2)
-		{
-			uint64_t bit = ((uint64_t) trigram_hash(trigram) * nbits) >> 32;
+#ifdef __SSE2__
+	if (words <= MAP_WORDS)
+	{
+		/* In a byte for each bit at first: setting bits of few words waits for the one before. */
+		__m128i map[MAP_WORDS * 4];
 
-			digest[bit / 64] |= UINT64_C(1) << (bit % 64);
-		}
+		memset(map, 0, nbits);
+		for (; i < len; i++)
+			((uint8_t *) map)[next_bit(&trigram, text, i, nbits)] = 0xff;
+		for (uint32_t w = 0; w < words; w++)
+			digest[w] = (uint64_t) _mm_movemask_epi8(map[4 * w]) |
+						(uint64_t) _mm_movemask_epi8(map[4 * w + 1]) << 16 |
+						(uint64_t) _mm_movemask_epi8(map[4 * w + 2]) << 32 |
+						(uint64_t) _mm_movemask_epi8(map[4 * w + 3]) << 48;
+		return;
+	}
+#endif
+	memset(digest, 0, words * sizeof(uint64_t));
+	for (; i < len; i++)
+	{
+		uint32_t bit = next_bit(&trigram, text, i, nbits);
+
+		digest[bit / 64] |= UINT64_C(1) << (bit % 64);
 	}
 }
