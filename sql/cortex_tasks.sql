@@ -153,3 +153,11 @@ BEGIN
 END $$;
 DROP TABLE mirror, filters;
 SELECT netbus.drop_model('tasks', 'default');
+
+-- Also in a session that has not used a model, its name is free when it is dropped.
+SELECT netbus.create_model('tasks', 'again');
+\c -
+SELECT netbus.drop_model('tasks', 'again');
+SELECT netbus.create_model('tasks', 'again');
+SELECT netbus.task_create('one', id => 1, model => 'again');
+SELECT netbus.drop_model('tasks', 'again');

@@ -193,6 +193,19 @@ models_list(int *count)
 	return rows;
 }
 
+/* relcache callback: a log may be gone, also one that nobody here has opened. */
+static void
+names_relcache_callback(Datum arg, Oid relid)
+{
+	HASH_SEQ_STATUS status;
+	ModelName *known;
+
+	hash_seq_init(&status, names);
+	while ((known = hash_seq_search(&status)) != NULL)
+		if (!OidIsValid(relid) || known->log == relid)
+			known->generation = 0;
+}
+
 /* The log of a model; InvalidOid: there is no such model. */
 static Oid
 find_log(const ModelKind *kind, const char *name)
@@ -213,6 +226,7 @@ find_log(const ModelKind *kind, const char *name)
 			.keysize = sizeof(key.key), .entrysize = sizeof(ModelName), .hcxt = TopMemoryContext};
 
 		names = hash_create("netbus model names", 16, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+		CacheRegisterRelcacheCallback(names_relcache_callback, (Datum) 0);
 	}
 	known = hash_search(names, &key.key, HASH_FIND, NULL);
 	if (known && known->generation == generation)
