@@ -223,7 +223,8 @@ bench_change() {
 	local q r n
 	make_stores
 	n=$(sql -c 'select count(*) from source_rows')
-	sql -c "insert into stored select nextval('stored_id'), content, tags, source, created_at from source_rows" -c 'vacuum analyze stored' \
+	sql -c "truncate stored" -c "select setval('stored_id', 1, false)" \
+		-c "insert into stored select nextval('stored_id'), content, tags, source, created_at from source_rows" -c 'vacuum analyze stored' \
 		-c "select netbus.create_model('memories', 'single')" >"$work/null"
 	for ((r = 0; r < FEW_ROUNDS; r++)); do
 		for q in $(rotated $r netbus-single table-single netbus-retag table-retag); do
@@ -331,16 +332,19 @@ bench_fold() {
 	row "events folded a second meanwhile" "/s" "$(median folded)" "" ""
 }
 
-# --- a million
+# --- a million, which have come in the order of their times
 
 bench_million() {
 	local r q n from
 	make_memories
 	make_rows 1000000 200 >"$work/million.txt"
-	sql -c 'create unlogged table million (like plain)' -c "\\copy million from '$work/million.txt'" >"$work/null"
+	sql -c 'create unlogged table random (like plain)' -c "\\copy random from '$work/million.txt'" \
+		-c 'create unlogged table million as
+			select row_number() over (order by created_at) id, content, tags, source, created_at from random order by 1' \
+		-c 'drop table random' >"$work/null"
 	rm "$work/million.txt"
 	fill million million
-	sql -c 'create unlogged table tenth as select * from million where id <= 100000' >"$work/null"
+	sql -c 'create unlogged table tenth as select * from million where id > 900000' >"$work/null"
 	fill tenth tenth
 	for q in tag any all source; do
 		for ((r = 0; r <= ROUNDS; r++)); do
