@@ -12,7 +12,7 @@ started=$EPOCHREALTIME
 work=$(mktemp -d) || exit 1
 checks=0 failed=0
 SHARDS=4
-MAX_BYTES=11000000 # all rings together must fit into the 64 MB that a container may have
+MAX_BYTES=9000000 # all rings and memories together must fit into the 64 MB that a container may have
 SMALL=300000       # events of 100 bytes, for what takes many
 CLIENTS=4          # that publish when the server is killed
 
@@ -237,6 +237,74 @@ show <<-END
 END
 
 # ---------------------------------------------------------------------------
+title "Memories" \
+	"Each entry becomes a memory: its package and urgency are tags, its maintainer is the source. The events are folded into indexes in" \
+	"shared memory. Beside it the same in a table with GIN on the tags, btree on source and time, and trigrams of the text."
+psql -Xq -v ON_ERROR_STOP=1 <<-'END' || die "could not store memories"
+	SET client_min_messages = warning;
+	CREATE EXTENSION IF NOT EXISTS pg_trgm;
+	CREATE TABLE memory_row (id bigint PRIMARY KEY, content text, tags text[], source text, created timestamptz);
+	CREATE INDEX ON memory_row USING gin (tags);
+	CREATE INDEX ON memory_row (source);
+	CREATE INDEX ON memory_row (created);
+	CREATE INDEX ON memory_row USING gin (content gin_trgm_ops);
+	CALL timed('memories, folded', 'memories', $$SELECT count(netbus.memory_store(doc->>'text', ARRAY[package, doc->>'urgency'],
+		doc->>'maintainer', data => jsonb_build_object('version', doc->>'version'), id => n, created => date)) FROM entry$$);
+	SELECT clock_timestamp() AS at, netbus.memory_count() AS memories \gset
+	UPDATE rate SET seconds = seconds + extract(epoch FROM clock_timestamp() - :'at') WHERE log = 'memories';
+	CALL timed('table, its indexes', 'memory_row', $$WITH i AS (INSERT INTO memory_row SELECT n, doc->>'text', ARRAY[package, doc->>'urgency'],
+		doc->>'maintainer', date FROM entry RETURNING 1) SELECT count(*) FROM i$$);
+	VACUUM ANALYZE memory_row;
+END
+show -c "SELECT what, events, to_char(seconds * 1000, '99,990') AS ms FROM rate WHERE log IN ('memories', 'memory_row')"
+echo
+show <<-'END'
+	\echo 'The newest of high urgency about security'
+	SELECT created::date, tags[1] AS package, data->>'version' AS version, left(regexp_replace(content, '[\s*]+', ' ', 'g'), 64) AS content
+		FROM netbus.memories(tag => 'high', content_contains => 'security', max_rows => 5);
+END
+echo
+psql -Xq -v ON_ERROR_STOP=1 <<-'END' || die "could not ask"
+	SELECT package FROM entry GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 1 \gset
+	SELECT doc->>'maintainer' AS maintainer FROM entry GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 1 \gset
+	\set newest 'ORDER BY created DESC, id DESC LIMIT 10'
+	\set ids 'SELECT string_agg(id || chr(58) || ascii(content), chr(32)) FROM'
+	SELECT format('newest 10 of %s', :'package') AS question,
+		format('%s netbus.memories(tag => %L, max_rows => 10)', :'ids', :'package') AS a,
+		format('%s (SELECT id, content FROM memory_row WHERE tags @> ARRAY[%L] %s) s', :'ids', :'package', :'newest') AS b \gset
+	CALL ask(:'question', :'a', :'b');
+	SELECT format('newest 10 of %s, urgency high', :'package') AS question,
+		format('%s netbus.memories(all_tags => ARRAY[%L, ''high''], max_rows => 10)', :'ids', :'package') AS a,
+		format('%s (SELECT id, content FROM memory_row WHERE tags @> ARRAY[%L, ''high''] %s) s', :'ids', :'package', :'newest') AS b \gset
+	CALL ask(:'question', :'a', :'b');
+	SELECT 'newest 10 of urgency high, emergency or critical' AS question,
+		format('%s netbus.memories(any_tags => ''{high,emergency,critical}'', max_rows => 10)', :'ids') AS a,
+		format('%s (SELECT id, content FROM memory_row WHERE tags && ''{high,emergency,critical}'' %s) s', :'ids', :'newest') AS b \gset
+	CALL ask(:'question', :'a', :'b');
+	SELECT format('newest 10 by %s', split_part(:'maintainer', ' <', 1)) AS question,
+		format('%s netbus.memories(source => %L, max_rows => 10)', :'ids', :'maintainer') AS a,
+		format('%s (SELECT id, content FROM memory_row WHERE source = %L %s) s', :'ids', :'maintainer', :'newest') AS b \gset
+	CALL ask(:'question', :'a', :'b');
+	SELECT 'newest 10 that say "CVE-2024"' AS question,
+		format('%s netbus.memories(content_contains => ''cve-2024'', max_rows => 10)', :'ids') AS a,
+		format('%s (SELECT id, content FROM memory_row WHERE content ILIKE ''%%cve-2024%%'' %s) s', :'ids', :'newest') AS b \gset
+	CALL ask(:'question', :'a', :'b');
+	SELECT 'how many of urgency medium' AS question, 'netbus.memory_count(tag => ''medium'')' AS a,
+		'SELECT count(*) FROM memory_row WHERE tags @> ''{medium}''' AS b \gset
+	CALL ask(:'question', :'a', :'b');
+	SELECT format('how many by %s since 2020', split_part(:'maintainer', ' <', 1)) AS question,
+		format('netbus.memory_count(source => %L, created_from => ''2020-01-01'')', :'maintainer') AS a,
+		format('SELECT count(*) FROM memory_row WHERE source = %L AND created >= ''2020-01-01''', :'maintainer') AS b \gset
+	CALL ask(:'question', :'a', :'b');
+END
+show -c "
+	SELECT question, CASE WHEN netbus ~ ' ' THEN array_length(string_to_array(netbus, ' '), 1) || ' texts' ELSE coalesce(netbus, 'none') END AS answer,
+		to_char(in_netbus, '99,990.0') AS netbus_us, to_char(in_table, '99,990.0') AS table_us,
+		to_char(in_table / greatest(in_netbus, 0.1), '9,990') || 'x' AS ratio, CASE WHEN same THEN 'same' ELSE 'DIFFERENT' END AS answers
+	FROM asked ORDER BY n"
+echo "  Medians of 100, as prepared statements inside the server, which read the texts."
+
+# ---------------------------------------------------------------------------
 title "Statistics" "At every instant: offered = accepted + rejected + sampled_out, and accepted = retained + expired + evicted + aborted."
 show -c "
 	SELECT log, shard, next_seq, floor_seq, accepted, retained, evicted, aborted,
@@ -259,6 +327,11 @@ check "packages in more than one shard" 0 \
 check "published at full speed, in nine rounds" "$((parsed * 9))" \
 	"$(value "SELECT sum(accepted) FROM netbus.stat_log WHERE log IN ('fast', 'bytes')")"
 check "lines published by psql" "$parsed" "$sent"
+check "memories" "$parsed" "$(value "SELECT netbus.memory_count()")"
+check "memories that are not as their entry" 0 \
+	"$(value "SELECT count(*) FROM entry e LEFT JOIN netbus.memories() m ON m.id = e.n
+		WHERE (m.content, m.tags, m.source, m.created) IS DISTINCT FROM (doc->>'text', ARRAY[package, doc->>'urgency'], doc->>'maintainer', date)")"
+check "questions that memories and table answer alike" "$(value "SELECT count(*) FROM asked")" "$(value "SELECT count(*) FROM asked WHERE same")"
 check "orders: B and D by commit, E at once" "B D E" "$(value "SELECT string_agg(payload->>'order', ' ' ORDER BY seq) FROM netbus.read('orders')")"
 check "packages left according to the events of the trigger" "$(value "SELECT count(*) FROM package")" \
 	"$(value "SELECT sum(CASE payload->>'op' WHEN 'insert' THEN 1 WHEN 'delete' THEN -1 ELSE 0 END) FROM netbus.read('versions', max_events => 1000000)")"
@@ -343,6 +416,7 @@ crash() {
 	done
 	check "rows and events of transactions that were rolled back" 0 \
 		"$(value "SELECT count(*) FROM (SELECT n FROM account UNION ALL SELECT n FROM found) r WHERE n % 10 = 0")"
+	check "memories, folded again from their log" "$parsed" "$(value "SELECT netbus.memory_count()")"
 	value "SELECT netbus.publish('by_' || d, '{}') FROM unnest(ARRAY['commit', 'async', 'memory']) d" >/dev/null
 	check "logs that issue a seq again" 0 \
 		"$(value "SELECT count(*) FROM (SELECT log, max(seq) AS seq FROM found GROUP BY 1) f WHERE netbus.head(log) <= seq")"

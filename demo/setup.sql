@@ -87,3 +87,32 @@ BEGIN
 	INSERT INTO stored SELECT what, events, sum(length(payload)), extract(epoch FROM stopped - started),
 		pg_total_relation_size(relation), pg_current_wal_insert_lsn() - before FROM small;
 END $$;
+
+-- What both answers to a question were, and the median of the times that a prepared statement took.
+CREATE TABLE asked (n int GENERATED ALWAYS AS IDENTITY, question text, netbus text, in_netbus float8, in_table float8, same bool);
+
+-- Ask the same question of the memories and of the table: each 100 times, in turns, as a static
+-- statement of a function; the answers are what it returns, as text.
+CREATE PROCEDURE ask(question text, of_netbus text, of_table text) LANGUAGE plpgsql AS $$
+DECLARE
+	start timestamptz;
+	netbus_us float8[] := '{}';
+	table_us float8[] := '{}';
+	netbus_answer text;
+	table_answer text;
+BEGIN
+	EXECUTE format('CREATE OR REPLACE FUNCTION pg_temp.of_netbus() RETURNS text LANGUAGE plpgsql AS $f$BEGIN RETURN (%s); END$f$', of_netbus);
+	EXECUTE format('CREATE OR REPLACE FUNCTION pg_temp.of_table() RETURNS text LANGUAGE plpgsql AS $f$BEGIN RETURN (%s); END$f$', of_table);
+	FOR i IN 1..100 LOOP
+		start := clock_timestamp();
+		netbus_answer := pg_temp.of_netbus();
+		netbus_us := netbus_us || extract(epoch FROM clock_timestamp() - start)::float8 * 1e6;
+		start := clock_timestamp();
+		table_answer := pg_temp.of_table();
+		table_us := table_us || extract(epoch FROM clock_timestamp() - start)::float8 * 1e6;
+	END LOOP;
+	INSERT INTO asked (question, netbus, in_netbus, in_table, same)
+		SELECT question, netbus_answer, (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY u) FROM unnest(netbus_us) u),
+			(SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY u) FROM unnest(table_us) u),
+			netbus_answer IS NOT DISTINCT FROM table_answer;
+END $$;
