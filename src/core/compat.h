@@ -42,6 +42,14 @@
 #define nb_owns_database(database, role) pg_database_ownercheck(database, role)
 #endif
 
+/* So have rights. */
+#if PG_VERSION_NUM >= 160000
+#define nb_function_aclcheck(function, role) \
+	object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE)
+#else
+#define nb_function_aclcheck(function, role) pg_proc_aclcheck(function, role, ACL_EXECUTE)
+#endif
+
 /* datconnlimit of a database whose DROP DATABASE was interrupted; since 15.4. */
 #ifdef DATCONNLIMIT_INVALID_DB
 #define NB_CONNLIMIT_INVALID DATCONNLIMIT_INVALID_DB

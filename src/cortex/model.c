@@ -662,4 +662,5 @@ nb_cortex_init(void)
 	RegisterXactCallback(mapping_xact_callback, NULL);
 	models_init();
 	fold_init();
+	scan_init();
 }

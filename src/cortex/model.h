@@ -327,14 +327,33 @@ typedef struct RowType
 	char header[MAXALIGN(offsetof(HeapTupleHeaderData, t_bits) + (MODEL_MAX_COLUMNS + 7) / 8)];
 } RowType;
 
-/* Of the function that is being called. */
-extern const RowType *row_type(FunctionCallInfo fcinfo, const ModelKind *kind);
-extern TupleDesc row_desc(const RowType *type);
+/* Of a function that returns rows of a kind.  Copy it: another may take its place. */
+extern const RowType *row_type(Oid function, const ModelKind *kind);
 
-/* Write the row of a record: a composite, aligned to 8 bytes.  Returns its length. */
+#define ALL_COLUMNS PG_UINT32_MAX
+
+/*
+ * Write the row of a record: a composite, aligned to 8 bytes.  columns: bits of those that
+ * are wanted, the others are null.  Returns its length.
+ */
 extern Size row_max_bytes(const ModelKind *kind, const RowType *type, const Blob *blob);
-extern Size row_write(char *row, const ModelKind *kind, const RowType *type, const Record *record,
-					  const Blob *blob);
+extern Size row_write(char *row, const ModelKind *kind, const RowType *type, uint32 columns,
+					  const Record *record, const Blob *blob);
+
+/* query.c: calls of functions that return rows */
+typedef struct RowSink
+{
+	void (*put)(struct RowSink *sink, HeapTupleHeader row, uint32 len);
+} RowSink;
+
+extern int query_nargs(const ModelKind *kind);
+
+/* Hand over the rows of a call; one: of memory() or task(). */
+extern void query_call(FunctionCallInfo fcinfo, const ModelKind *kind, bool one, uint32 columns,
+					   RowSink *sink);
+
+/* scan.c */
+extern void scan_init(void);
 
 /* fold.c */
 extern void fold_init(void);

@@ -303,7 +303,8 @@ typedef struct Execution
 	Model *model;
 	const Filter *filter;
 	const RowType *type; /* NULL: no rows */
-	Size len;            /* of the copies */
+	uint32 columns;
+	Size len; /* of the copies */
 } Execution;
 
 static Copy *
@@ -339,8 +340,9 @@ copy_record(void *arg, const Record *record, bool certain)
 		text = blob_value(blob, kind->schema.nattrs, kind->schema.search);
 	copy = reserve_copy(query, TYPEALIGN(8, most + text.len));
 	copy->certain = certain;
-	copy->row_len =
-		query->type ? row_write((char *) (copy + 1), kind, query->type, record, blob) : 0;
+	copy->row_len = query->type ? row_write((char *) (copy + 1), kind, query->type, query->columns,
+											record, blob)
+								: 0;
 	copy->text_len = text.len;
 	if (text.len > 0)
 		memcpy((char *) (copy + 1) + copy->row_len, text.data, text.len);
@@ -366,27 +368,25 @@ confirm(const Execution *query, const Copy *copy)
 						 needle->len);
 }
 
-static void
-put_row(Tuplestorestate *store, const Copy *copy)
+static inline void
+put_row(RowSink *sink, Copy *copy)
 {
-	HeapTupleData tuple = {.t_len = copy->row_len, .t_data = (HeapTupleHeader) (copy + 1)};
-
-	tuplestore_puttuple(store, &tuple);
+	sink->put(sink, (HeapTupleHeader) (copy + 1), copy->row_len);
 }
 
 /*
- * Run a query, and store the rows in store, or only count them if that is NULL.
- * Returns how many there are.
+ * Run a query: put the rows, with those columns, into sink, or only count them if that is
+ * NULL.  Returns how many there are.
  */
 static uint64
-run_query(Model *model, const Filter *filter, const RowType *type, Tuplestorestate *store)
+run_query(Model *model, const Filter *filter, const RowType *type, uint32 columns, RowSink *sink)
 {
-	Execution query = {.model = model, .filter = filter, .type = type};
+	Execution query = {.model = model, .filter = filter, .type = type, .columns = columns};
 	Select select;
 	uint64 rows = 0;
 
 	select_init(&select, &model->state, filter);
-	select.emit = store || filter->search ? copy_record : NULL;
+	select.emit = sink || filter->search ? copy_record : NULL;
 	select.arg = &query;
 	select.resize = resize;
 	while (!select.done)
@@ -399,7 +399,7 @@ run_query(Model *model, const Filter *filter, const RowType *type, Tuplestoresta
 			select_sort(&select);
 		for (Size at = 0; at < query.len;)
 		{
-			const Copy *copy = (const Copy *) (copies + at);
+			Copy *copy = (Copy *) (copies + at);
 
 			at += copy->bytes;
 			if (!copy->certain && !confirm(&query, copy))
@@ -407,8 +407,8 @@ run_query(Model *model, const Filter *filter, const RowType *type, Tuplestoresta
 			if (rows == filter->max_rows)
 				break;
 			rows++;
-			if (store)
-				put_row(store, copy);
+			if (sink)
+				put_row(sink, copy);
 		}
 		if (rows >= filter->max_rows)
 			break;
@@ -422,59 +422,82 @@ run_query(Model *model, const Filter *filter, const RowType *type, Tuplestoresta
 		copies = NULL;
 		copies_room = 0;
 	}
-	return store ? rows : rows + select.rows;
+	return sink ? rows : rows + select.rows;
 }
 
-/*
- * Begin a materialised result.  Unlike InitMaterializedSRF() this takes the row type from
- * the type cache, which saves more time than a query takes.
- */
-static Tuplestorestate *
-begin_result(FunctionCallInfo fcinfo, const RowType *type)
+int
+query_nargs(const ModelKind *kind)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	MemoryContext old = MemoryContextSwitchTo(rsinfo->econtext->ecxt_per_query_memory);
-
-	rsinfo->returnMode = SFRM_Materialize;
-	rsinfo->setResult = tuplestore_begin_heap((rsinfo->allowedModes & SFRM_Materialize_Random) != 0,
-											  false, work_mem);
-	rsinfo->setDesc = row_desc(type);
-	MemoryContextSwitchTo(old);
-	return rsinfo->setResult;
+	return kind->nfilters + ARG_MODEL + 1;
 }
 
 static void
-require_set(FunctionCallInfo fcinfo)
+call_many(FunctionCallInfo fcinfo, const ModelKind *kind, uint32 columns, RowSink *sink)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-
-	if (!rsinfo || !IsA(rsinfo, ReturnSetInfo))
-		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						errmsg("set-valued function called in context that cannot accept a set")));
-	if (!(rsinfo->allowedModes & SFRM_Materialize))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("materialize mode required, but it is not allowed in this context")));
-}
-
-static Datum
-query_rows(FunctionCallInfo fcinfo, const ModelKind *kind)
-{
-	const RowType *type;
 	Filter filter;
 	Model *model;
-	bool ready;
-	Tuplestorestate *store;
 
-	require_set(fcinfo);
 	parse_filter(fcinfo, kind, &filter);
 	parse_paging(fcinfo, kind->nfilters, &filter);
 	model = model_open(kind, model_arg(fcinfo, kind->nfilters + ARG_MODEL), ACL_SELECT);
-	type = row_type(fcinfo, kind);
-	ready = model && model_await(model);
-	store = begin_result(fcinfo, type);
-	if (ready)
-		(void) run_query(model, &filter, type, store);
+	if (model && model_await(model))
+		(void) run_query(model, &filter, row_type(fcinfo->flinfo->fn_oid, kind), columns, sink);
+}
+
+static void
+call_one(FunctionCallInfo fcinfo, const ModelKind *kind, uint32 columns, RowSink *sink)
+{
+	Execution query = {.columns = columns};
+	ArenaRef ref;
+
+	if (PG_ARGISNULL(0))
+		arg_null("id");
+	query.model = model_open(kind, model_arg(fcinfo, 1), ACL_SELECT);
+	if (!query.model || !model_await(query.model))
+		return;
+	query.type = row_type(fcinfo->flinfo->fn_oid, kind);
+	model_lock(query.model);
+	ref = state_find(&query.model->state, PG_GETARG_INT64(0));
+	if (ref)
+		(void) copy_record(&query, state_record(&query.model->state, ref), true);
+	model_unlock(query.model);
+	if (ref)
+		put_row(sink, (Copy *) copies);
+}
+
+void
+query_call(FunctionCallInfo fcinfo, const ModelKind *kind, bool one, uint32 columns, RowSink *sink)
+{
+	if (one)
+		call_one(fcinfo, kind, columns, sink);
+	else
+		call_many(fcinfo, kind, columns, sink);
+}
+
+/* Where rows go if the functions are called as such, which in FROM they mostly are not: see scan.c. */
+typedef struct StoreSink
+{
+	RowSink sink;
+	Tuplestorestate *store;
+} StoreSink;
+
+static void
+store_row(RowSink *sink, HeapTupleHeader row, uint32 len)
+{
+	HeapTupleData tuple = {.t_len = len, .t_data = row};
+
+	tuplestore_puttuple(((StoreSink *) sink)->store, &tuple);
+}
+
+static Datum
+query_rows(FunctionCallInfo fcinfo, const ModelKind *kind, bool one)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	StoreSink sink = {.sink = {store_row}};
+
+	InitMaterializedSRF(fcinfo, 0);
+	sink.store = rsinfo->setResult;
+	query_call(fcinfo, kind, one, ALL_COLUMNS, &sink.sink);
 	return (Datum) 0;
 }
 
@@ -493,66 +516,19 @@ query_count(FunctionCallInfo fcinfo, const ModelKind *kind)
 	model_lock(model);
 	known = select_count_fast(&model->state, &filter, &count);
 	model_unlock(model);
-	PG_RETURN_INT64(known ? count : run_query(model, &filter, NULL, NULL));
-}
-
-/* One record, or no row. */
-static Datum
-query_one(FunctionCallInfo fcinfo, const ModelKind *kind)
-{
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	const RowType *type;
-	Model *model;
-	Execution query = {0};
-	ArenaRef ref = 0;
-	const Copy *copy;
-	HeapTupleHeader row;
-
-	require_set(fcinfo);
-	if (PG_ARGISNULL(0))
-		arg_null("id");
-	model = model_open(kind, model_arg(fcinfo, 1), ACL_SELECT);
-	type = row_type(fcinfo, kind);
-	if (model && model_await(model))
-	{
-		query.model = model;
-		query.type = type;
-		model_lock(model);
-		ref = state_find(&model->state, PG_GETARG_INT64(0));
-		if (ref)
-			(void) copy_record(&query, state_record(&model->state, ref), true);
-		model_unlock(model);
-	}
-	copy = (const Copy *) copies;
-	if (rsinfo->allowedModes & SFRM_Materialize_Preferred)
-	{
-		Tuplestorestate *store = begin_result(fcinfo, type);
-
-		if (ref)
-			put_row(store, copy);
-		return (Datum) 0;
-	}
-	if (!ref)
-	{
-		rsinfo->isDone = ExprEndResult;
-		PG_RETURN_NULL();
-	}
-	row = palloc(copy->row_len);
-	memcpy(row, copy + 1, copy->row_len);
-	rsinfo->isDone = ExprSingleResult;
-	return PointerGetDatum(row);
+	PG_RETURN_INT64(known ? count : run_query(model, &filter, NULL, 0, NULL));
 }
 
 Datum
 netbus_memories(PG_FUNCTION_ARGS)
 {
-	return query_rows(fcinfo, &memories_kind);
+	return query_rows(fcinfo, &memories_kind, false);
 }
 
 Datum
 netbus_memory(PG_FUNCTION_ARGS)
 {
-	return query_one(fcinfo, &memories_kind);
+	return query_rows(fcinfo, &memories_kind, true);
 }
 
 Datum
@@ -564,13 +540,13 @@ netbus_memory_count(PG_FUNCTION_ARGS)
 Datum
 netbus_tasks(PG_FUNCTION_ARGS)
 {
-	return query_rows(fcinfo, &tasks_kind);
+	return query_rows(fcinfo, &tasks_kind, false);
 }
 
 Datum
 netbus_task(PG_FUNCTION_ARGS)
 {
-	return query_one(fcinfo, &tasks_kind);
+	return query_rows(fcinfo, &tasks_kind, true);
 }
 
 Datum
@@ -660,7 +636,7 @@ netbus_query_support(PG_FUNCTION_ARGS)
 		args = ((FuncExpr *) rows->node)->args;
 		name = get_func_name(rows->funcid);
 		kind = name && strcmp(name, tasks_kind.name) == 0 ? &tasks_kind : &memories_kind;
-		if (list_length(args) != kind->nfilters + ARG_MODEL + 1)
+		if (list_length(args) != query_nargs(kind))
 			PG_RETURN_POINTER(NULL);
 		rows->rows = estimate_rows(rows->root, kind, args);
 		PG_RETURN_POINTER(request);

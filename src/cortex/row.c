@@ -16,7 +16,6 @@
 
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
-#include "funcapi.h"
 #include "utils/array.h"
 #include "utils/lsyscache.h"
 #include "utils/typcache.h"
@@ -24,7 +23,7 @@
 #define MAX_ROW_TYPES 8 /* functions; more take turns */
 
 const RowType *
-row_type(FunctionCallInfo fcinfo, const ModelKind *kind)
+row_type(Oid function, const ModelKind *kind)
 {
 	static RowType cache[MAX_ROW_TYPES];
 	static int next = 0;
@@ -33,32 +32,28 @@ row_type(FunctionCallInfo fcinfo, const ModelKind *kind)
 	Datum values[MODEL_MAX_COLUMNS] = {0};
 	bool nulls[MODEL_MAX_COLUMNS];
 	HeapTuple tuple;
+	Oid id;
 
 	for (int i = 0; i < MAX_ROW_TYPES; i++)
-		if (cache[i].function == fcinfo->flinfo->fn_oid)
+		if (cache[i].function == function)
 			return &cache[i];
 
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE ||
-		desc->natts != kind->ncolumns)
+	id = get_func_rettype(function);
+	desc = lookup_rowtype_tupdesc_copy(id, -1);
+	if (desc->natts != kind->ncolumns)
 		elog(ERROR, "return type must be a row type of %d columns", kind->ncolumns);
 	type = &cache[next++ % MAX_ROW_TYPES];
 	type->function = InvalidOid;
 	memset(nulls, true, sizeof(nulls));
-	tuple = heap_form_tuple(BlessTupleDesc(desc), values, nulls);
+	tuple = heap_form_tuple(desc, values, nulls);
 	memcpy(type->header, tuple->t_data, tuple->t_data->t_hoff);
 	type->header_len = tuple->t_data->t_hoff;
 	((HeapTupleHeader) type->header)->t_infomask |= HEAP_HASVARWIDTH;
-	type->id = get_func_rettype(fcinfo->flinfo->fn_oid);
-	type->function = fcinfo->flinfo->fn_oid;
+	type->id = id;
+	type->function = function;
 	heap_freetuple(tuple);
+	FreeTupleDesc(desc);
 	return type;
-}
-
-/* Good until the next invalidation, and not to be freed. */
-TupleDesc
-row_desc(const RowType *type)
-{
-	return lookup_type_cache(type->id, TYPECACHE_TUPDESC)->tupDesc;
 }
 
 Size
@@ -126,8 +121,8 @@ put_texts(char *to, Value rest)
 }
 
 Size
-row_write(char *row, const ModelKind *kind, const RowType *type, const Record *record,
-		  const Blob *blob)
+row_write(char *row, const ModelKind *kind, const RowType *type, uint32 columns,
+		  const Record *record, const Blob *blob)
 {
 	HeapTupleHeader header = (HeapTupleHeader) row;
 	char *to = row + type->header_len;
@@ -141,6 +136,8 @@ row_write(char *row, const ModelKind *kind, const RowType *type, const Record *r
 		const RowColumn *column = &kind->columns[i];
 		Value value;
 
+		if (!(columns & (1 << i)))
+			continue; /* the header says null already */
 		switch (column->what)
 		{
 			case COLUMN_ID:
@@ -149,7 +146,7 @@ row_write(char *row, const ModelKind *kind, const RowType *type, const Record *r
 			case COLUMN_ATTR:
 				value = blob_value(blob, nattrs, column->attr);
 				if (!value.data)
-					continue; /* the header says null already */
+					continue;
 				if (kind->schema.attrs[column->attr].type == ATTR_TEXTS)
 					to = put_texts(to, value);
 				else
