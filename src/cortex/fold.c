@@ -83,6 +83,8 @@ typedef struct Folding
 	struct Folding *next;
 } Folding;
 
+const ModelObserver *model_observer = NULL;
+
 static Folding *foldings = NULL;
 static MemoryContext event_context = NULL;
 static bool aside = false; /* this transaction has set events aside */
@@ -170,6 +172,31 @@ count_errors(Model *model)
 
 /* ---------------------------------------------------------------- folding */
 
+/* Make a change, between the observer's two looks at it.  image: NULL removes the record. */
+static void
+change_record(Model *model, const Record *record, const Event *event, const Image *image)
+{
+	State *state = &model->state;
+	pg_atomic_uint64 *observed = &model->slot->observed_seq;
+	bool show = model_observer && event->seq > pg_atomic_read_u64(observed);
+
+	model->event_seq = event->seq;
+	if (show)
+		model_observer->before(model, event->seq, event->id, record);
+	if (image)
+		state_put(state, image);
+	else
+		(void) state_remove(state, event->id);
+	if (show)
+	{
+		ArenaRef ref = image ? state_find(state, event->id) : 0;
+
+		model_observer->after(model, event->seq, event->id, ref ? state_record(state, ref) : NULL);
+	}
+	if (event->seq > pg_atomic_read_u64(observed))
+		pg_atomic_write_u64(observed, event->seq);
+}
+
 /* Fold one event into the state. */
 static void
 fold_event(Model *model, const ReaderEvent *read)
@@ -206,10 +233,10 @@ fold_event(Model *model, const ReaderEvent *read)
 	switch (result)
 	{
 		case FOLD_PUT:
-			state_put(state, &image);
+			change_record(model, record, &event, &image);
 			break;
 		case FOLD_REMOVE:
-			(void) state_remove(state, event.id);
+			change_record(model, record, &event, NULL);
 			break;
 		case FOLD_NOOP:
 			pg_atomic_write_u64(&model->slot->noops, pg_atomic_read_u64(&model->slot->noops) + 1);
@@ -268,6 +295,12 @@ fold_log(Model *model, int64 deadline, uint64 *to)
 	reader_open(&reader, log, 0, from);
 	while (reader_next(&reader, UINT32_MAX, &event))
 	{
+		if (model_observer && model_observer->hold())
+		{
+			reader_unread(&reader);
+			done = false;
+			break;
+		}
 		fold_event(model, &event);
 		bytes += event.event.payload_len;
 		if (++n % PUBLISH_EVERY == 0)

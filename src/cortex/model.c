@@ -127,6 +127,7 @@ nb_cortex_shmem_init(void)
 		pg_atomic_init_u64(&slot->deletes_to, 0);
 		pg_atomic_init_u32(&slot->deleting, 0);
 		pg_atomic_init_u64(&slot->promised, 0);
+		pg_atomic_init_u64(&slot->observed_seq, 0);
 		pg_atomic_init_u64(&slot->first_wanted, PG_UINT64_MAX);
 		pg_atomic_init_u64(&slot->events, 0);
 		pg_atomic_init_u64(&slot->noops, 0);
@@ -255,6 +256,8 @@ model_take_slot(Oid relid, int kind)
 	{
 		slot->relid = relid;
 		slot->kind = kind;
+		slot->applied_seq = 0;
+		pg_atomic_write_u64(&slot->observed_seq, 0);
 		pg_atomic_write_u64(&slot->deletes_to, 0);
 		pg_atomic_write_u64(&slot->promised, 0);
 		pg_atomic_write_u64(&slot->errors, 0);
@@ -532,6 +535,9 @@ leave(State *state)
 	Model *model = (Model *) ((char *) state - offsetof(Model, state));
 
 	debug_point("fold_change");
+	/* After an error events may be folded again. */
+	if (model->event_seq > model->slot->applied_seq)
+		model->slot->applied_seq = model->event_seq;
 	pg_write_barrier();
 	pg_atomic_write_u32(&model->slot->changing, 0);
 	LWLockRelease(model_lock_of(model->slot));

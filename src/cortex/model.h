@@ -149,7 +149,8 @@ typedef struct ModelSlot
 	int nextents;      /* lock; written by the worker */
 	dsm_handle extents[MODEL_EXTENTS];
 	uint32 extent_blocks[MODEL_EXTENTS];
-	StateShared state; /* lock */
+	StateShared state;  /* lock */
+	uint64 applied_seq; /* lock; of the last change, if that was made under it */
 
 	pg_atomic_uint32 phase;
 	pg_atomic_uint32 changing; /* the worker is within a change: if it dies there, all is lost */
@@ -159,6 +160,9 @@ typedef struct ModelSlot
 		deletes_to; /* no later event removes a record; raised by publishers before they commit */
 	pg_atomic_uint32 deleting; /* transactions that have yet to raise it, and may be seen */
 	pg_atomic_uint64 promised; /* bytes that were published and may not be folded yet */
+
+	/* The last change that the observer has seen; behind applied_seq: one it will not see. By the worker. */
+	pg_atomic_uint64 observed_seq;
 
 	/* Those who wait for folded_seq: lists over ModelWaiter, by seq. */
 	int32 first_waiter; /* the waiters' spinlock: await.c */
@@ -203,6 +207,7 @@ typedef struct Model
 	char **blocks;
 	uint32 max_blocks;
 	State state;
+	uint64 event_seq; /* of the worker: what is being folded */
 
 	/* Rights and log, good while nb_log_generation has not changed. */
 	NbLog *log;
@@ -261,6 +266,16 @@ extern bool model_await(Model *model);
 extern bool model_wait(Model *model, uint64 seq, int64 deadline);
 extern uint64 model_committed_seq(Model *model);
 extern void model_wake(ModelSlot *slot);
+
+/*
+ * Under the lock: every change up to here is in the state, and no later one.  Not
+ * while the model is being loaded.
+ */
+static inline uint64
+model_seq(const Model *model)
+{
+	return Max(model->slot->applied_seq, pg_atomic_read_u64(&model->slot->folded_seq));
+}
 
 /* models.c */
 extern Model *model_open(const ModelKind *kind, text *name, AclMode right);
@@ -355,7 +370,31 @@ extern void query_call(FunctionCallInfo fcinfo, const ModelKind *kind, bool one,
 /* scan.c */
 extern void scan_init(void);
 
-/* fold.c */
+/*
+ * query.c: the arguments by which a kind is filtered, then the common ones up to
+ * updated_to, become a filter in CurrentMemoryContext, which points into them.
+ */
+#define MODEL_TIME_FILTERS 4 /* created_from, created_to, updated_from, updated_to */
+extern void query_filter(FunctionCallInfo fcinfo, const ModelKind *kind, Filter *filter);
+
+/*
+ * fold.c
+ *
+ * Whoever is to see every change of every model (src/watch).  Called by the worker: before
+ * and after each change of a record, with the record as it is then (NULL: it is not
+ * there); each change is shown once, also if the state is built anew, unless an
+ * error or the end of the process comes in between.  hold(): is the worker to
+ * fold nothing, also not what it has just read, until its other jobs have run?
+ */
+typedef struct ModelObserver
+{
+	bool (*hold)(void);
+	void (*before)(Model *model, uint64 seq, int64 id, const Record *record);
+	void (*after)(Model *model, uint64 seq, int64 id, const Record *record);
+} ModelObserver;
+
+extern const ModelObserver *model_observer; /* NULL: nobody */
+
 extern void fold_init(void);
 
 /* snapshot.c: of the worker */

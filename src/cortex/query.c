@@ -262,8 +262,8 @@ set_bounds(FunctionCallInfo fcinfo, int n, int64 *from, int64 *to)
 		(*to)--;
 }
 
-static void
-parse_filter(FunctionCallInfo fcinfo, const ModelKind *kind, Filter *filter)
+void
+query_filter(FunctionCallInfo fcinfo, const ModelKind *kind, Filter *filter)
 {
 	memset(filter, 0, sizeof(Filter));
 	filter->state = FILTER_ANY_STATE;
@@ -437,7 +437,7 @@ call_many(FunctionCallInfo fcinfo, const ModelKind *kind, uint32 columns, RowSin
 	Filter filter;
 	Model *model;
 
-	parse_filter(fcinfo, kind, &filter);
+	query_filter(fcinfo, kind, &filter);
 	parse_paging(fcinfo, kind->nfilters, &filter);
 	model = model_open(kind, model_arg(fcinfo, kind->nfilters + ARG_MODEL), ACL_SELECT);
 	if (model && model_await(model))
@@ -509,7 +509,7 @@ query_count(FunctionCallInfo fcinfo, const ModelKind *kind)
 	uint64 count;
 	bool known;
 
-	parse_filter(fcinfo, kind, &filter);
+	query_filter(fcinfo, kind, &filter);
 	model = model_open(kind, model_arg(fcinfo, kind->nfilters + ARG_COUNT_MODEL), ACL_SELECT);
 	if (!model || !model_await(model))
 		PG_RETURN_INT64(0);

@@ -209,6 +209,31 @@ matches(Select *select, const Record *record, bool terms, bool *certain)
 	return true;
 }
 
+bool
+select_matches(const State *state, const Filter *filter, const Record *record, bool *certain)
+{
+	Select select = {.state = state, .filter = filter};
+
+	if (filter->by_ids)
+	{
+		int low = 0;
+		int high = filter->nids;
+
+		while (low < high)
+		{
+			int middle = low + (high - low) / 2;
+
+			if (filter->ids[middle] < record->id)
+				low = middle + 1;
+			else
+				high = middle;
+		}
+		if (low == filter->nids || filter->ids[low] != record->id)
+			return false;
+	}
+	return matches(&select, record, true, certain);
+}
+
 static PostingKey
 order_key(Order order, const Record *record)
 {

@@ -45,7 +45,7 @@ typedef struct Filter
 	int64_t updated_to;
 	bool by_ids;
 	int nids;
-	int64_t *ids; /* no duplicates */
+	int64_t *ids; /* ascending, no duplicates */
 
 	/*
 	 * A substring of the searched attribute.  Where only the caller can tell, he
@@ -118,6 +118,13 @@ extern void select_step(Select *select, int budget);
 
 /* Sort some of what the steps have found: for milliseconds.  Needs no lock. */
 extern void select_sort(Select *select);
+
+/*
+ * Does one record match, whatever the filter's order and page?  Where only the caller can
+ * tell whether it has the substring: true, and not certain.
+ */
+extern bool select_matches(const State *state, const Filter *filter, const Record *record,
+						   bool *certain);
 
 /*
  * The number of matches, if it is known without looking at any of them.  The
