@@ -23,6 +23,7 @@
 #include "bus/bus.h"
 #include "cortex/cortex.h"
 #include "redex/redex.h"
+#include "watch/watch.h"
 
 PG_MODULE_MAGIC;
 
@@ -44,6 +45,7 @@ netbus_shmem_request(void)
 	RequestNamedLWLockTranche("netbus_registry", 1);
 	RequestNamedLWLockTranche("netbus_consumer", 1);
 	nb_cortex_shmem_request();
+	nb_watch_shmem_request();
 }
 
 static void
@@ -57,6 +59,7 @@ netbus_shmem_startup(void)
 	nb_registry_shmem_init();
 	nb_consumer_shmem_init();
 	nb_cortex_shmem_init();
+	nb_watch_shmem_init();
 	LWLockRelease(AddinShmemInitLock);
 }
 
@@ -78,6 +81,7 @@ _PG_init(void)
 	nb_redex_init();
 	nb_bus_init();
 	nb_cortex_init();
+	nb_watch_init();
 
 	/* Last: this discards settings in the configuration file that nobody has defined. */
 	MarkGUCPrefixReserved("netbus");

@@ -376,6 +376,7 @@ extern void scan_init(void);
  */
 #define MODEL_TIME_FILTERS 4 /* created_from, created_to, updated_from, updated_to */
 extern void query_filter(FunctionCallInfo fcinfo, const ModelKind *kind, Filter *filter);
+extern void query_filter_ids(Filter *filter, ArrayType *ids); /* ascending, no duplicates */
 
 /*
  * fold.c

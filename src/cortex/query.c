@@ -123,8 +123,8 @@ compare_int64(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static void
-add_ids(Filter *filter, ArrayType *array)
+void
+query_filter_ids(Filter *filter, ArrayType *array)
 {
 	int n = ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
 	int kept = 0;
@@ -193,7 +193,7 @@ add_filter(FunctionCallInfo fcinfo, int n, const ModelKind *kind, Filter *filter
 			add_search(filter, PG_GETARG_TEXT_PP(n));
 			break;
 		case FILTER_IDS:
-			add_ids(filter, PG_GETARG_ARRAYTYPE_P(n));
+			query_filter_ids(filter, PG_GETARG_ARRAYTYPE_P(n));
 			break;
 	}
 }
