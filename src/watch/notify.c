@@ -166,6 +166,7 @@ seq_now(const Watch *watch)
  *		{"watch":"7","resync":true,"seq":"133"}					it has missed something up to 133
  *		{"watch":"7"}											payload "none"
  *		{"watch":"8","events":"3","seq":{"0":["41","57"]}}		a log, per shard
+ *		{"watch":"8","resync":true,"seq":{"0":"57"}}			likewise
  *
  * False: nothing, because all that happened has been undone.
  */
@@ -183,14 +184,13 @@ build(Watch *watch, StringInfo payload)
 		; /* that is all */
 	else if (watch->telling)
 	{
-		if (watch->lost)
-			appendStringInfoString(payload, ",\"resync\":true");
 		watch_log_seqs(watch, payload);
 		if (payload->len > PAYLOAD_MAX)
 		{
 			resetStringInfo(payload);
 			appendStringInfo(payload, "{\"watch\":\"" INT64_FORMAT "\"%s,\"overflow\":true",
 							 watch->id, watch->lost ? ",\"resync\":true" : "");
+			pg_atomic_fetch_add_u64(&watch->shared->overflows, 1);
 		}
 	}
 	else if (watch->lost)

@@ -259,6 +259,9 @@ typedef struct WatchedLog
 extern void watch_job_init(void);
 extern WatchedLog *watched_log(Oid relid); /* NULL: nobody watches it */
 
+/* Is there a watch that was committed, perhaps, before an event that has just been read?  Then that has to wait. */
+extern bool watch_must_load(void);
+
 /*
  * It has missed something, up to a seq: whoever gets its notes or pulls it has to read
  * anew.  0: whoever pulls it has not.

@@ -53,6 +53,11 @@ COMMENT ON FUNCTION netbus.watch_log(text, text, jsonb, interval) IS
 CREATE FUNCTION netbus.unwatch(watch bigint)
 RETURNS boolean LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'netbus_unwatch';
 COMMENT ON FUNCTION netbus.unwatch(bigint) IS 'Drop a watch you own: SELECT netbus.unwatch(7). False if there is none with that id.';
+CREATE FUNCTION netbus.watch_next(watch bigint, after_seq bigint DEFAULT NULL, max_events integer DEFAULT 100, wait interval DEFAULT '0')
+RETURNS TABLE (seq bigint, op text, record jsonb)
+LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 100 AS 'MODULE_PATHNAME', 'netbus_watch_next';
+COMMENT ON FUNCTION netbus.watch_next(bigint, bigint, integer, interval) IS
+'Pull the changes of a watch you own: SELECT * FROM netbus.watch_next(7, after_seq => 133, wait => ''10 s''). after_seq is the seq of the last row of the call before; without, all rows that there are now (op current, then ready). Then changes, in order: op entered or changed with the record, left with its id. One row resync, whose seq is null, says that the changes are not there any more: begin anew.';
 
 CREATE VIEW netbus.watches AS
 	SELECT w.id AS watch, w.kind, m.model, pg_catalog.substr(c.relname, 5) AS log, pg_catalog.quote_ident(w.channel) AS channel, w.filter,
@@ -61,11 +66,25 @@ CREATE VIEW netbus.watches AS
 		LEFT JOIN netbus.catalog_model m ON m.log OPERATOR(pg_catalog.=) w.log AND w.kind OPERATOR(pg_catalog.<>) 'log'
 	WHERE pg_catalog.pg_has_role(w.owner, 'USAGE') OR pg_catalog.pg_has_role('netbus_admin', 'USAGE');
 COMMENT ON VIEW netbus.watches IS
-'Your watches (of all roles for netbus_admin), the channel as LISTEN takes it: SELECT watch, channel, filter FROM netbus.watches';
+'Your watches (those of all roles for netbus_admin), the channel as LISTEN takes it: SELECT watch, channel, filter FROM netbus.watches';
+
+CREATE FUNCTION netbus.stat_get_watch(OUT watch bigint, OUT state text, OUT matches bigint, OUT notifications bigint, OUT coalesced bigint,
+	OUT overflows bigint, OUT resyncs bigint, OUT last_notified_at timestamptz, OUT errors bigint, OUT last_error text,
+	OUT last_error_at timestamptz, OUT kept bigint, OUT kept_bytes bigint, OUT last_pulled_at timestamptz)
+RETURNS SETOF record
+LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 100 AS 'MODULE_PATHNAME', 'netbus_stat_watch';
+COMMENT ON FUNCTION netbus.stat_get_watch() IS 'Rows of the view netbus.stat_watch: SELECT * FROM netbus.stat_get_watch()';
+CREATE VIEW netbus.stat_watch AS
+	SELECT s.* FROM netbus.stat_get_watch() s JOIN netbus.catalog_watch w ON w.id OPERATOR(pg_catalog.=) s.watch
+	WHERE pg_catalog.pg_has_role(w.owner, 'USAGE') OR pg_catalog.pg_has_role('netbus_admin', 'USAGE')
+		OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
+COMMENT ON VIEW netbus.stat_watch IS
+'What became of your watches (of all for netbus_admin and pg_monitor) since the start of the server: changes that concerned them, notifications, changes that another in the same window made superfluous, notifications without ids, those that said to read again, failures, and changes that are kept for netbus.watch_next(): SELECT watch, state, matches, notifications, last_error FROM netbus.stat_watch';
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA netbus FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
 	netbus.watch_memories(text, text, text[], text[], text, text, boolean, text, bigint[], timestamptz, timestamptz, timestamptz, timestamptz, interval, text, text),
 	netbus.watch_tasks(text, text, text, text, bigint[], timestamptz, timestamptz, timestamptz, timestamptz, interval, text, text),
-	netbus.watch_log(text, text, jsonb, interval), netbus.unwatch(bigint) TO netbus_reader;
-GRANT SELECT ON netbus.watches TO netbus_reader, netbus_writer;
+	netbus.watch_log(text, text, jsonb, interval), netbus.unwatch(bigint), netbus.watch_next(bigint, bigint, integer, interval) TO netbus_reader;
+GRANT EXECUTE ON FUNCTION netbus.stat_get_watch() TO netbus_reader, netbus_writer, pg_monitor;
+GRANT SELECT ON netbus.watches, netbus.stat_watch TO netbus_reader, netbus_writer, pg_monitor;

@@ -9,7 +9,7 @@
  * No change must pass that a watch should have seen.  A watch sees what is committed after
  * it; so when the fold has an event in its hands and the counter of changes to watches
  * says that there is something to read, it stops there until that is done
- * (must_load()).  That the event was committed before the watch, in fact, is
+ * (watch_must_load()).  That the event was committed before the watch, in fact, is
  * told by its seq (WatchRow.starts).
  *
  * What was missed all the same is told: a watch that was there before the server started, once
@@ -457,9 +457,9 @@ load(void)
 	return -1;
 }
 
-/* ModelObserver.hold: called with an event in hand that is committed. */
-static bool
-must_load(void)
+/* Also ModelObserver.hold: called with an event in hand that is committed. */
+bool
+watch_must_load(void)
 {
 	pg_read_barrier();
 	if (likely(watch_changes() == loaded))
@@ -579,7 +579,7 @@ void
 watch_job_init(void)
 {
 	static const NbWorkerJob job = {"watches", watch_run, NULL, NULL};
-	static const ModelObserver observer = {must_load, matcher_before, matcher_after};
+	static const ModelObserver observer = {watch_must_load, matcher_before, matcher_after};
 
 	nb_worker_add_job(&job);
 	model_observer = &observer;
