@@ -346,7 +346,7 @@ define_settings(void)
 {
 	DefineCustomIntVariable("netbus.max_watches_per_role",
 							"Sets the maximum number of watches that a role may own in a database.",
-							NULL, &watch_max_per_role, 1000, 0, 1000000, PGC_SIGHUP, 0, NULL, NULL,
+							NULL, &watch_max_per_role, 1000, 0, 1000000, PGC_SUSET, 0, NULL, NULL,
 							NULL);
 	DefineCustomIntVariable(
 		"netbus.watch_buffer",
