@@ -12,7 +12,7 @@
  * first, and the rows are read after that: a change that they do not show is
  * made later, and under the lock of the model, after which the worker sees the ring.
  *
- * Reading many rows takes several steps (query.c), between which the fold goes on.  What
+ * Reading many rows takes several steps, between which the fold goes on.  What
  * changed between the first and the last is among the deltas: these are applied to
  * the rows, one after the other, and the result is what there is as of the last
  * step, with no gap and no duplicate.
@@ -46,6 +46,8 @@
 
 #define COLUMNS        3
 #define NO_SEQ         PG_UINT64_MAX
+#define STEP_BUDGET    2000
+#define STEP_BYTES     (256 * 1024) /* copied in a step, about */
 #define BEGIN_POLL_MS  5
 #define MAX_ATTEMPTS   5
 #define STRAGGLE_TRIES 1000
@@ -210,10 +212,103 @@ set_current(Current *current, int64 id, const Record *record, const Blob *blob)
 	memcpy(row->record + 1, blob, blob->bytes);
 }
 
-static void
-take_copy(void *arg, const Copy *copy)
+/* Records of a step, each followed by its blob. */
+typedef struct Copy
 {
-	set_current(arg, copy->record.id, &copy->record, (const Blob *) (copy + 1));
+	Size bytes; /* of all, a multiple of 8 */
+	bool certain;
+	Record record;
+} Copy;
+
+typedef struct Copies
+{
+	const State *state;
+	char *data;
+	Size len;
+	Size room;
+} Copies;
+
+/* Called under the model's lock. */
+static bool
+copy_record(void *arg, const Record *record, bool certain)
+{
+	Copies *copies = arg;
+	const Blob *blob = state_blob(copies->state, record);
+	Size bytes = MAXALIGN(sizeof(Copy) + blob->bytes);
+	Copy *copy;
+
+	if (copies->len + bytes > copies->room)
+	{
+		copies->room = Max(copies->room * 2, copies->len + bytes);
+		copies->data = repalloc_huge(copies->data, copies->room);
+	}
+	copy = (Copy *) (copies->data + copies->len);
+	copy->bytes = bytes;
+	copy->certain = certain;
+	copy->record = *record;
+	memcpy(copy + 1, blob, blob->bytes);
+	copies->len += bytes;
+	return copies->len < STEP_BYTES;
+}
+
+static void *
+resize(void *memory, size_t bytes)
+{
+	return memory ? repalloc_huge(memory, bytes)
+				  : MemoryContextAllocHuge(CurrentMemoryContext, bytes);
+}
+
+/* Between which seqs a query has looked: each row is as it was at one of them. */
+typedef struct Span
+{
+	uint64 from;
+	uint64 to;
+} Span;
+
+/* Read the rows in steps, each under the model's lock. */
+static void
+read_rows(Pull *pull, Current *current, Span *span)
+{
+	Model *model = pull->model;
+	const Schema *schema = &model->kind->schema;
+	const Needle *needle = &pull->filter.needle;
+	Copies copies = {.state = &model->state, .room = 16 * 1024};
+	Select select;
+	bool first = true;
+
+	select_init(&select, &model->state, &pull->filter);
+	select.emit = copy_record;
+	select.arg = &copies;
+	select.resize = resize;
+	copies.data = palloc(copies.room);
+	while (!select.done)
+	{
+		copies.len = 0;
+		model_lock(model);
+		span->to = model_seq(model);
+		if (first)
+			span->from = span->to;
+		first = false;
+		select_step(&select, STEP_BUDGET);
+		model_unlock(model);
+		if (select.unsorted)
+			select_sort(&select);
+		for (Size at = 0; at < copies.len;)
+		{
+			const Copy *copy = (const Copy *) (copies.data + at);
+			const Blob *blob = (const Blob *) (copy + 1);
+			Value text = blob_value(blob, schema->nattrs, schema->search);
+
+			at += copy->bytes;
+			if (copy->certain || text_contains(text.data, text.len, needle->text, needle->len))
+				set_current(current, copy->record.id, &copy->record, blob);
+		}
+		CHECK_FOR_INTERRUPTS();
+		debug_point("watch_rows");
+	}
+	if (select.matches)
+		pfree(select.matches);
+	pfree(copies.data);
 }
 
 /*
@@ -221,7 +316,7 @@ take_copy(void *arg, const Copy *copy)
  * the ring just after it has made the change.  False: some are not there any more.
  */
 static bool
-catch_up(Pull *pull, Current *current, const QuerySpan *span)
+catch_up(Pull *pull, Current *current, const Span *span)
 {
 	ModelSlot *slot = pull->model->slot;
 	Deltas deltas = {0};
@@ -294,7 +389,7 @@ pull_current(Pull *pull)
 	{
 		HASHCTL ctl = {.keysize = sizeof(int64), .entrysize = sizeof(CurrentRow)};
 		Current current;
-		QuerySpan span = {0};
+		Span span = {0};
 		bool done;
 
 		keep_deltas(pull->row.id);
@@ -303,8 +398,7 @@ pull_current(Pull *pull)
 		current.rows =
 			hash_create("netbus watch rows", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 		pull->filter.order = ORDER_ID;
-		(void) query_run(pull->model, &pull->filter, take_copy, &current, &span);
-		debug_point("watch_rows");
+		read_rows(pull, &current, &span);
 		deltas_begin(pull->row.id, span.from);
 		done = catch_up(pull, &current, &span);
 		if (done)
@@ -428,7 +522,7 @@ netbus_watch_next(PG_FUNCTION_ARGS)
 	Pull pull = {0};
 	int64 id = arg_int8(fcinfo, 0, "watch");
 	uint64 max = arg_max_events(fcinfo, 2);
-	int64 deadline = arg_deadline(fcinfo, 3);
+	int64 deadline = arg_deadline(fcinfo, 3, "wait");
 
 	nb_require_preload();
 	PreventCommandDuringRecovery("netbus.watch_next()");
