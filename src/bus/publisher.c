@@ -358,6 +358,8 @@ publisher_flush_immediate(Publisher *publisher)
 		ring_resolve(log_ring(publisher->log->shared, builder->shard), true);
 		if (publisher->log->options.durability == LOG_ASYNC)
 			nb_log_notice_events(publisher->log, builder->shard);
+		if (pg_atomic_read_u32(&publisher->log->shared->folded))
+			nb_worker_wake(publisher->log->shared->database);
 	}
 	reset_dirty(publisher, true);
 	return refused;

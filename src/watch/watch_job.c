@@ -331,11 +331,26 @@ row_known(int64 id, TransactionId xmin, ItemPointer tid)
 	return true;
 }
 
+/* Only these change but for debounce and payload, unless somebody meddles with the rows. */
+static bool
+same_watch(const WatchRow *a, const WatchRow *b)
+{
+	return a->owner == b->owner && a->log == b->log && a->kind == b->kind &&
+		   strcmp(a->channel, b->channel) == 0 && !a->filter == !b->filter &&
+		   (!a->filter || (VARSIZE(a->filter) == VARSIZE(b->filter) &&
+						   memcmp(a->filter, b->filter, VARSIZE(a->filter)) == 0));
+}
+
 static void
 visit_row(const WatchRow *row, void *arg)
 {
 	Watch *watch = watches ? hash_search(watches, &row->id, HASH_FIND, NULL) : NULL;
 
+	if (watch && !same_watch(&watch->row, row))
+	{
+		remove_watch(watch);
+		watch = NULL;
+	}
 	if (!watch)
 	{
 		add_watch(row);
@@ -400,9 +415,9 @@ read_rows(void *arg)
 	CommitTransactionCommand();
 }
 
-/* Changes that a former worker has made and not shown to anybody. */
+/* Models whose changes were made and not shown to anybody; and those that nobody has told the worker of. */
 static void
-look_for_losses(void)
+look_at_models(bool all)
 {
 	HASH_SEQ_STATUS scan;
 	WatchedLog *log;
@@ -416,6 +431,8 @@ look_for_losses(void)
 
 		if (slot && watch_model_lost(slot))
 			watch_lose_model(log, slot);
+		else if (!slot && all && log->nmodel > 0)
+			model_note_change(); /* as when a dump has been restored */
 	}
 }
 
@@ -557,6 +574,7 @@ static long
 watch_run(void)
 {
 	MemoryContext context = CurrentMemoryContext;
+	uint64 changes = loaded;
 	long next = load();
 
 	if (!read_once || !watches)
@@ -567,7 +585,7 @@ watch_run(void)
 		if (nwaiting > 0)
 			next = earlier(next, LOADING_POLL_MS);
 	}
-	look_for_losses();
+	look_at_models(changes != loaded);
 	next = earlier(next, read_logs());
 	next = earlier(next, notify_run(nb_worker_draining));
 	next = earlier(next, drop_idle_deltas());
