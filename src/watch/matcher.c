@@ -32,6 +32,9 @@
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
+#define MIN_BLIND_MS 1000
+#define MAX_BLIND_MS 10000
+
 /* What a key is of, besides an attribute */
 #define KEY_ID    STATE_MAX_ATTRS
 #define KEY_STATE (STATE_MAX_ATTRS + 1)
@@ -341,6 +344,29 @@ deliver(Watch *watch, const State *state, WatchOp op, int64 id, uint64 seq, cons
 		notify_queue(watch, nb_now_us() + watch->row.debounce);
 }
 
+/*
+ * An error has ended our last look, and with it a turn of the fold.  Should there
+ * be more of them: for a while the fold goes on without us, and then the watches
+ * of the model have to read anew.
+ */
+static void
+go_blind(WatchedLog *log)
+{
+	log->looking = 0;
+	log->blind_delay = Min(Max(log->blind_delay * 2, MIN_BLIND_MS), MAX_BLIND_MS);
+	log->blind_until = nb_now_us() + (int64) log->blind_delay * 1000;
+}
+
+bool
+matcher_sees(WatchedLog *log, ModelSlot *slot)
+{
+	if (nb_now_us() < log->blind_until)
+		return false;
+	log->blind_until = 0;
+	watch_lose_model(log, slot);
+	return true;
+}
+
 /* ModelObserver.before */
 void
 matcher_before(Model *model, uint64 seq, int64 id, const Record *record)
@@ -352,6 +378,11 @@ matcher_before(Model *model, uint64 seq, int64 id, const Record *record)
 	/* An error may have come between a change and our look at it. */
 	if (unlikely(watch_model_lost(model->slot)))
 		watch_lose_model(log, model->slot);
+	if (unlikely(log->looking != 0))
+		go_blind(log);
+	if (unlikely(log->blind_until != 0) && !matcher_sees(log, model->slot))
+		return;
+	log->looking = seq;
 	stamp++;
 	ntouched = 0;
 	if (record)
@@ -364,7 +395,7 @@ matcher_after(Model *model, uint64 seq, int64 id, const Record *record)
 {
 	WatchedLog *log = watched_log(model->relid);
 
-	if (!log || log->nmodel == 0)
+	if (!log || log->nmodel == 0 || log->looking != seq)
 		return;
 	debug_point("match");
 	if (record)
@@ -381,4 +412,6 @@ matcher_after(Model *model, uint64 seq, int64 id, const Record *record)
 					id, seq, record);
 	}
 	ntouched = 0;
+	log->looking = 0;
+	log->blind_delay = 0;
 }

@@ -251,6 +251,10 @@ typedef struct WatchedLog
 	int attr_keys[STATE_MAX_ATTRS]; /* entries of the index by attribute, */
 	int state_keys;                 /* by state, */
 	int id_keys;                    /* by id */
+	uint64
+		looking; /* the change at which it is being looked; 0: none, or the last look ended well */
+	int64 blind_until; /* nb_now_us(); until then changes are not looked at; 0: they are */
+	int blind_delay;   /* milliseconds */
 
 	struct LogReading *reading; /* of those that watch its events, see watch_log.c */
 } WatchedLog;
@@ -284,6 +288,8 @@ extern void matcher_add(Watch *watch);
 extern void matcher_remove(Watch *watch);
 extern void matcher_before(Model *model, uint64 seq, int64 id, const Record *record);
 extern void matcher_after(Model *model, uint64 seq, int64 id, const Record *record);
+extern bool matcher_sees(WatchedLog *log,
+						 ModelSlot *slot); /* of one that was blind: not any more */
 
 /* notify.c */
 extern void notify_queue(Watch *watch, int64 due); /* not later than that */

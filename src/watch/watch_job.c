@@ -55,6 +55,12 @@ static int64 reload_at = 0; /* 0: when something changes */
 
 /* ---------------------------------------------------------------- helpers */
 
+static long
+earlier(long a, long b)
+{
+	return a < 0 ? b : b < 0 ? a : Min(a, b);
+}
+
 char *
 watch_guarded(void (*part)(void *arg), void *arg)
 {
@@ -143,7 +149,8 @@ watch_lose_model(WatchedLog *log, ModelSlot *slot)
 {
 	for (int i = 0; i < log->nwatches; i++)
 		if (log->watches[i]->row.kind != WATCH_LOG && !log->watches[i]->waits)
-			watch_lose(log->watches[i], slot->applied_seq);
+			watch_lose(log->watches[i],
+					   Max(slot->applied_seq, pg_atomic_read_u64(&slot->observed_seq)));
 }
 
 /* ------------------------------------------------------- adding, removing */
@@ -415,15 +422,17 @@ read_rows(void *arg)
 	CommitTransactionCommand();
 }
 
-/* Models whose changes were made and not shown to anybody; and those that nobody has told the worker of. */
-static void
+/*
+ * Models whose changes were made and not shown to anybody, and those that nobody has
+ * told the worker of.  When to come again.
+ */
+static long
 look_at_models(bool all)
 {
 	HASH_SEQ_STATUS scan;
 	WatchedLog *log;
+	long next = -1;
 
-	if (!logs)
-		return;
 	hash_seq_init(&scan, logs);
 	while ((log = hash_seq_search(&scan)) != NULL)
 	{
@@ -431,9 +440,12 @@ look_at_models(bool all)
 
 		if (slot && watch_model_lost(slot))
 			watch_lose_model(log, slot);
-		else if (!slot && all && log->nmodel > 0)
+		if (slot && log->blind_until != 0 && !matcher_sees(log, slot))
+			next = earlier(next, (log->blind_until - nb_now_us()) / 1000 + 1);
+		if (!slot && all && log->nmodel > 0)
 			model_note_change(); /* as when a dump has been restored */
 	}
+	return next;
 }
 
 static void
@@ -543,12 +555,6 @@ drop_idle_deltas(void)
 	return any ? IDLE_CHECK_MS : -1;
 }
 
-static long
-earlier(long a, long b)
-{
-	return a < 0 ? b : b < 0 ? a : Min(a, b);
-}
-
 /* Read the logs that are watched for events.  When to come again. */
 static long
 read_logs(void)
@@ -585,7 +591,7 @@ watch_run(void)
 		if (nwaiting > 0)
 			next = earlier(next, LOADING_POLL_MS);
 	}
-	look_at_models(changes != loaded);
+	next = earlier(next, look_at_models(changes != loaded));
 	next = earlier(next, read_logs());
 	next = earlier(next, notify_run(nb_worker_draining));
 	next = earlier(next, drop_idle_deltas());
