@@ -283,6 +283,7 @@ watch_shared_remove(int64 id)
 		return;
 	free_details(shared);
 	dshash_delete_entry(table, shared);
+	(void) nb_waiters_wake(watch_waiters(id));
 }
 
 void
