@@ -479,7 +479,7 @@ state_put(State *state, const Image *image)
 	old_texts.n = new_texts.n = 0;
 	if (!image->same_values || moves)
 	{
-		Value values[STATE_MAX_ATTRS];
+		Value values[STATE_MAX_ATTRS] = {0};
 
 		if (!fresh)
 		{
