@@ -333,39 +333,59 @@ extern bool text_contains(const char *text, uint32 len, const char *needle, uint
 
 extern Datum value_jsonb(Value value);
 
-/* row.c: records as rows */
+/*
+ * row.c: records as rows
+ *
+ * A row is a composite with some columns of a kind, or all of them.
+ */
 typedef struct RowType
 {
-	Oid function; /* that returns such rows */
-	Oid id;
+	const ModelKind *kind;
+	int ncolumns;
+	RowColumn columns[MODEL_MAX_COLUMNS];
 	Size header_len;
 	char header[MAXALIGN(offsetof(HeapTupleHeaderData, t_bits) + (MODEL_MAX_COLUMNS + 7) / 8)];
 } RowType;
 
-/* Of a function that returns rows of a kind.  Copy it: another may take its place. */
-extern const RowType *row_type(Oid function, const ModelKind *kind);
-
 #define ALL_COLUMNS PG_UINT32_MAX
 
-/*
- * Write the row of a record: a composite, aligned to 8 bytes.  columns: bits of those that
- * are wanted, the others are null.  Returns its length.
- */
-extern Size row_max_bytes(const ModelKind *kind, const RowType *type, const Blob *blob);
-extern Size row_write(char *row, const ModelKind *kind, const RowType *type, uint32 columns,
-					  const Record *record, const Blob *blob);
+/* columns: bits. */
+extern void row_type_init(RowType *type, const ModelKind *kind, uint32 columns);
 
-/* query.c: calls of functions that return rows */
-typedef struct RowSink
+/* Write the row of a record, aligned to 8 bytes.  Returns its length. */
+extern Size row_max_bytes(const RowType *type, const Blob *blob);
+extern Size row_write(char *row, const RowType *type, const Record *record, const Blob *blob);
+
+/*
+ * query.c: calls of functions that return rows
+ *
+ * The rows are left in data, one QueryRow after the other, until that would be more than
+ * limit; then put() gets them.
+ */
+typedef struct QueryRow
 {
-	void (*put)(struct RowSink *sink, HeapTupleHeader row, uint32 len);
-} RowSink;
+	uint32 bytes;    /* of all, a multiple of 8 */
+	uint32 len;      /* of the row, which follows, */
+	uint32 text_len; /* and of the text behind it that is still to be searched */
+	bool certain;
+} QueryRow;
+
+typedef struct QueryRows
+{
+	const RowType *type; /* NULL: only to be counted */
+	Size limit;
+	void (*put)(struct QueryRows *rows, const HeapTuple row);
+	MemoryContext context; /* of data */
+	char *data;
+	Size len;
+	Size room;
+	bool full; /* all that follows is put() */
+} QueryRows;
 
 extern int query_nargs(const ModelKind *kind);
 
-/* Hand over the rows of a call; one: of memory() or task(). */
-extern void query_call(FunctionCallInfo fcinfo, const ModelKind *kind, bool one, uint32 columns,
-					   RowSink *sink);
+/* Fill in the rows of a call, none yet; one: of memory() or task(). */
+extern void query_call(FunctionCallInfo fcinfo, const ModelKind *kind, bool one, QueryRows *rows);
 
 /* scan.c */
 extern void scan_init(void);

@@ -279,46 +279,37 @@ query_filter(FunctionCallInfo fcinfo, const ModelKind *kind, Filter *filter)
 
 /* ------------------------------------------------------------------- rows */
 
-/*
- * What a step has found: its row, if rows are wanted, and the text that is
- * searched, if that has to be looked at again.
- */
-typedef struct Copy
-{
-	uint32 bytes; /* of all, a multiple of 8 */
-	uint32 row_len;
-	uint32 text_len; /* behind the row */
-	bool certain;
-} Copy;
+#define FIRST_ROWS 16 /* for which memory is asked at first */
+#define FIRST_ROOM (64 * 1024)
+#define KEEP_ROOM  (1024 * 1024)
 
-/* Copies back to back.  Kept from one query to the next; queries do not nest. */
-static char *copies = NULL;
-static Size copies_room = 0;
-
-#define FIRST_COPIES (32 * 1024)
-#define KEEP_COPIES  (1024 * 1024)
+/* For rows that nobody keeps.  Itself it is kept from one query to the next; queries do not nest. */
+static QueryRows scratch;
 
 typedef struct Execution
 {
 	Model *model;
 	const Filter *filter;
-	const RowType *type; /* NULL: no rows */
-	uint32 columns;
-	Size len; /* of the copies */
+	QueryRows *rows;
+	Size start;  /* of what this step finds */
+	uint64 most; /* rows */
 } Execution;
 
-static Copy *
-reserve_copy(const Execution *query, Size bytes)
+static QueryRow *
+reserve_row(const Execution *query, Size bytes)
 {
-	if (query->len + bytes > copies_room)
-	{
-		Size room = Max(Max(copies_room * 2, FIRST_COPIES), query->len + bytes);
+	QueryRows *rows = query->rows;
 
-		copies =
-			copies ? repalloc_huge(copies, room) : MemoryContextAllocHuge(TopMemoryContext, room);
-		copies_room = room;
+	if (rows->len + bytes > rows->room)
+	{
+		Size first = Min(bytes * Min(query->most, FIRST_ROWS), FIRST_ROOM);
+		Size room = Max(Max(rows->room * 2, first), rows->len + bytes);
+
+		rows->data = rows->data ? repalloc_huge(rows->data, room)
+								: MemoryContextAllocHuge(rows->context, room);
+		rows->room = room;
 	}
-	return (Copy *) (copies + query->len);
+	return (QueryRow *) (rows->data + rows->len);
 }
 
 /* Called under the model's lock. */
@@ -326,29 +317,28 @@ static bool
 copy_record(void *arg, const Record *record, bool certain)
 {
 	Execution *query = arg;
-	const ModelKind *kind = query->model->kind;
+	QueryRows *rows = query->rows;
+	const Schema *schema = &query->model->kind->schema;
 	const Blob *blob = state_blob(&query->model->state, record);
-	Size most = sizeof(Copy);
+	Size most = sizeof(QueryRow);
 	Value text = {NULL, 0};
-	Copy *copy;
+	QueryRow *row;
 
-	if (certain && !query->type)
+	if (certain && !rows->type)
 		return true; /* counted */
-	if (query->type)
-		most += row_max_bytes(kind, query->type, blob);
+	if (rows->type)
+		most += row_max_bytes(rows->type, blob);
 	if (!certain)
-		text = blob_value(blob, kind->schema.nattrs, kind->schema.search);
-	copy = reserve_copy(query, TYPEALIGN(8, most + text.len));
-	copy->certain = certain;
-	copy->row_len = query->type ? row_write((char *) (copy + 1), kind, query->type, query->columns,
-											record, blob)
-								: 0;
-	copy->text_len = text.len;
+		text = blob_value(blob, schema->nattrs, schema->search);
+	row = reserve_row(query, MAXALIGN(most + text.len));
+	row->certain = certain;
+	row->len = rows->type ? row_write((char *) (row + 1), rows->type, record, blob) : 0;
+	row->text_len = text.len;
 	if (text.len > 0)
-		memcpy((char *) (copy + 1) + copy->row_len, text.data, text.len);
-	copy->bytes = TYPEALIGN(8, sizeof(Copy) + copy->row_len + copy->text_len);
-	query->len += copy->bytes;
-	return query->len < STEP_BYTES;
+		memcpy((char *) (row + 1) + row->len, text.data, text.len);
+	row->bytes = MAXALIGN(sizeof(QueryRow) + row->len + row->text_len);
+	rows->len += row->bytes;
+	return rows->len - query->start < STEP_BYTES;
 }
 
 static void *
@@ -360,69 +350,95 @@ resize(void *memory, size_t bytes)
 
 /* Does lower() of the database say that what was copied matches? */
 static bool
-confirm(const Execution *query, const Copy *copy)
+confirm(const Execution *query, const QueryRow *row)
 {
 	const Needle *needle = &query->filter->needle;
 
-	return text_contains((const char *) (copy + 1) + copy->row_len, copy->text_len, needle->text,
+	return text_contains((const char *) (row + 1) + row->len, row->text_len, needle->text,
 						 needle->len);
 }
 
-static inline void
-put_row(RowSink *sink, Copy *copy)
+/* Go through what a step has found.  Returns how many rows it is, at most max_rows. */
+static uint64
+take_rows(Execution *query, uint64 max_rows)
 {
-	sink->put(sink, (HeapTupleHeader) (copy + 1), copy->row_len);
+	QueryRows *rows = query->rows;
+	Size end = rows->len;
+	uint64 n = 0;
+
+	rows->len = query->start;
+	for (Size at = query->start; at < end && n < max_rows;)
+	{
+		QueryRow *row = (QueryRow *) (rows->data + at);
+		Size bytes = row->bytes;
+
+		at += bytes;
+		if (!row->certain && !confirm(query, row))
+			continue;
+		n++;
+		if (!rows->type)
+			continue;
+		rows->full |= rows->len + bytes > rows->limit;
+		if (rows->full)
+		{
+			HeapTupleData tuple = {.t_len = row->len, .t_data = (HeapTupleHeader) (row + 1)};
+
+			rows->put(rows, &tuple);
+			continue;
+		}
+		if ((char *) row != rows->data + rows->len)
+			memmove(rows->data + rows->len, row, bytes);
+		rows->len += bytes;
+	}
+	return n;
 }
 
-/*
- * Run a query: put the rows, with those columns, into sink, or only count them if that is
- * NULL.  Returns how many there are.
- */
-static uint64
-run_query(Model *model, const Filter *filter, const RowType *type, uint32 columns, RowSink *sink)
+/* Nothing but what is to be put(), or counted. */
+static QueryRows *
+use_scratch(const RowType *type)
 {
-	Execution query = {.model = model, .filter = filter, .type = type, .columns = columns};
+	scratch.type = type;
+	scratch.limit = 0;
+	scratch.context = TopMemoryContext;
+	scratch.len = 0;
+	scratch.full = true;
+	if (scratch.room > KEEP_ROOM)
+	{
+		pfree(scratch.data);
+		scratch.data = NULL;
+		scratch.room = 0;
+	}
+	return &scratch;
+}
+
+/* Run a query.  Returns how many matches there are. */
+static uint64
+run_query(Model *model, const Filter *filter, QueryRows *rows)
+{
+	Execution query = {.model = model, .filter = filter, .rows = rows, .most = filter->max_rows};
 	Select select;
-	uint64 rows = 0;
+	uint64 n = 0;
 
 	select_init(&select, &model->state, filter);
-	select.emit = sink || filter->search ? copy_record : NULL;
+	select.emit = rows->type || filter->search ? copy_record : NULL;
 	select.arg = &query;
 	select.resize = resize;
 	while (!select.done)
 	{
-		query.len = 0;
+		query.start = rows->len;
 		model_lock(model);
 		select_step(&select, STEP_BUDGET);
 		model_unlock(model);
 		if (select.unsorted)
 			select_sort(&select);
-		for (Size at = 0; at < query.len;)
-		{
-			Copy *copy = (Copy *) (copies + at);
-
-			at += copy->bytes;
-			if (!copy->certain && !confirm(&query, copy))
-				continue;
-			if (rows == filter->max_rows)
-				break;
-			rows++;
-			if (sink)
-				put_row(sink, copy);
-		}
-		if (rows >= filter->max_rows)
+		n += take_rows(&query, filter->max_rows - n);
+		if (n >= filter->max_rows)
 			break;
 		CHECK_FOR_INTERRUPTS();
 	}
 	if (select.matches)
 		pfree(select.matches);
-	if (copies_room > KEEP_COPIES)
-	{
-		pfree(copies);
-		copies = NULL;
-		copies_room = 0;
-	}
-	return sink ? rows : rows + select.rows;
+	return rows->type ? n : n + select.rows;
 }
 
 int
@@ -432,7 +448,7 @@ query_nargs(const ModelKind *kind)
 }
 
 static void
-call_many(FunctionCallInfo fcinfo, const ModelKind *kind, uint32 columns, RowSink *sink)
+call_many(FunctionCallInfo fcinfo, const ModelKind *kind, QueryRows *rows)
 {
 	Filter filter;
 	Model *model;
@@ -441,13 +457,13 @@ call_many(FunctionCallInfo fcinfo, const ModelKind *kind, uint32 columns, RowSin
 	parse_paging(fcinfo, kind->nfilters, &filter);
 	model = model_open(kind, model_arg(fcinfo, kind->nfilters + ARG_MODEL), ACL_SELECT);
 	if (model && model_await(model))
-		(void) run_query(model, &filter, row_type(fcinfo->flinfo->fn_oid, kind), columns, sink);
+		(void) run_query(model, &filter, rows);
 }
 
 static void
-call_one(FunctionCallInfo fcinfo, const ModelKind *kind, uint32 columns, RowSink *sink)
+call_one(FunctionCallInfo fcinfo, const ModelKind *kind, QueryRows *rows)
 {
-	Execution query = {.columns = columns};
+	Execution query = {.rows = rows, .most = 1};
 	ArenaRef ref;
 
 	if (PG_ARGISNULL(0))
@@ -455,49 +471,44 @@ call_one(FunctionCallInfo fcinfo, const ModelKind *kind, uint32 columns, RowSink
 	query.model = model_open(kind, model_arg(fcinfo, 1), ACL_SELECT);
 	if (!query.model || !model_await(query.model))
 		return;
-	query.type = row_type(fcinfo->flinfo->fn_oid, kind);
 	model_lock(query.model);
 	ref = state_find(&query.model->state, PG_GETARG_INT64(0));
 	if (ref)
 		(void) copy_record(&query, state_record(&query.model->state, ref), true);
 	model_unlock(query.model);
-	if (ref)
-		put_row(sink, (Copy *) copies);
+	(void) take_rows(&query, 1);
 }
 
 void
-query_call(FunctionCallInfo fcinfo, const ModelKind *kind, bool one, uint32 columns, RowSink *sink)
+query_call(FunctionCallInfo fcinfo, const ModelKind *kind, bool one, QueryRows *rows)
 {
 	if (one)
-		call_one(fcinfo, kind, columns, sink);
+		call_one(fcinfo, kind, rows);
 	else
-		call_many(fcinfo, kind, columns, sink);
+		call_many(fcinfo, kind, rows);
 }
 
-/* Where rows go if the functions are called as such, which in FROM they mostly are not: see scan.c. */
-typedef struct StoreSink
-{
-	RowSink sink;
-	Tuplestorestate *store;
-} StoreSink;
+/* Where rows go if the functions are called as such, which in FROM they hardly are: see scan.c. */
+static Tuplestorestate *result;
 
 static void
-store_row(RowSink *sink, HeapTupleHeader row, uint32 len)
+put_result(QueryRows *rows, const HeapTuple row)
 {
-	HeapTupleData tuple = {.t_len = len, .t_data = row};
-
-	tuplestore_puttuple(((StoreSink *) sink)->store, &tuple);
+	tuplestore_puttuple(result, row);
 }
 
 static Datum
 query_rows(FunctionCallInfo fcinfo, const ModelKind *kind, bool one)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	StoreSink sink = {.sink = {store_row}};
+	RowType type;
+	QueryRows *rows;
 
 	InitMaterializedSRF(fcinfo, 0);
-	sink.store = rsinfo->setResult;
-	query_call(fcinfo, kind, one, ALL_COLUMNS, &sink.sink);
+	row_type_init(&type, kind, ALL_COLUMNS);
+	rows = use_scratch(&type);
+	rows->put = put_result;
+	result = ((ReturnSetInfo *) fcinfo->resultinfo)->setResult;
+	query_call(fcinfo, kind, one, rows);
 	return (Datum) 0;
 }
 
@@ -516,7 +527,7 @@ query_count(FunctionCallInfo fcinfo, const ModelKind *kind)
 	model_lock(model);
 	known = select_count_fast(&model->state, &filter, &count);
 	model_unlock(model);
-	PG_RETURN_INT64(known ? count : run_query(model, &filter, NULL, 0, NULL));
+	PG_RETURN_INT64(known ? count : run_query(model, &filter, use_scratch(NULL)));
 }
 
 Datum

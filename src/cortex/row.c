@@ -4,9 +4,9 @@
  *		Records as rows.
  *
  * A row is written where it is copied to, under the model's lock, in the form in
- * which it goes into a tuplestore or is returned: one pass over the record, and no
- * allocation.  Its header is a copy of one that heap_form_tuple() has made; a
- * function's row type never changes, so it is made once for each function.
+ * which an executor or a tuplestore takes it: one pass over the record, and no
+ * allocation.  As composite it is not good, because it does not say of which
+ * type it is.
  *
  *-------------------------------------------------------------------------
  */
@@ -14,57 +14,38 @@
 
 #include "cortex/model.h"
 
-#include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "utils/array.h"
-#include "utils/lsyscache.h"
-#include "utils/typcache.h"
 
-#define MAX_ROW_TYPES 8 /* functions; more take turns */
-
-const RowType *
-row_type(Oid function, const ModelKind *kind)
+void
+row_type_init(RowType *type, const ModelKind *kind, uint32 columns)
 {
-	static RowType cache[MAX_ROW_TYPES];
-	static int next = 0;
-	RowType *type;
-	TupleDesc desc;
-	Datum values[MODEL_MAX_COLUMNS] = {0};
-	bool nulls[MODEL_MAX_COLUMNS];
-	HeapTuple tuple;
-	Oid id;
+	HeapTupleHeader header = (HeapTupleHeader) type->header;
 
-	for (int i = 0; i < MAX_ROW_TYPES; i++)
-		if (cache[i].function == function)
-			return &cache[i];
-
-	id = get_func_rettype(function);
-	desc = lookup_rowtype_tupdesc_copy(id, -1);
-	if (desc->natts != kind->ncolumns)
-		elog(ERROR, "return type must be a row type of %d columns", kind->ncolumns);
-	type = &cache[next++ % MAX_ROW_TYPES];
-	type->function = InvalidOid;
-	memset(nulls, true, sizeof(nulls));
-	tuple = heap_form_tuple(desc, values, nulls);
-	memcpy(type->header, tuple->t_data, tuple->t_data->t_hoff);
-	type->header_len = tuple->t_data->t_hoff;
-	((HeapTupleHeader) type->header)->t_infomask |= HEAP_HASVARWIDTH;
-	type->id = id;
-	type->function = function;
-	heap_freetuple(tuple);
-	FreeTupleDesc(desc);
-	return type;
+	type->kind = kind;
+	type->ncolumns = 0;
+	for (int i = 0; i < kind->ncolumns; i++)
+		if (columns & (1 << i))
+			type->columns[type->ncolumns++] = kind->columns[i];
+	/* All is null, until it is written. */
+	memset(type->header, 0, sizeof(type->header));
+	type->header_len = MAXALIGN(SizeofHeapTupleHeader + BITMAPLEN(type->ncolumns));
+	header->t_hoff = type->header_len;
+	header->t_infomask = HEAP_HASNULL | HEAP_HASVARWIDTH;
+	HeapTupleHeaderSetNatts(header, type->ncolumns);
+	ItemPointerSetInvalid(&header->t_ctid);
 }
 
 Size
-row_max_bytes(const ModelKind *kind, const RowType *type, const Blob *blob)
+row_max_bytes(const RowType *type, const Blob *blob)
 {
-	Size bytes = type->header_len + kind->ncolumns * (2 * sizeof(int64) + VARHDRSZ) + blob->bytes;
+	const Schema *schema = &type->kind->schema;
+	Size bytes = type->header_len + type->ncolumns * (2 * sizeof(int64) + VARHDRSZ) + blob->bytes;
 
 	/* A text in an array takes at most 4 times what it takes in a list, beside the array's head. */
-	for (int i = 0; i < kind->schema.nattrs; i++)
-		if (kind->schema.attrs[i].type == ATTR_TEXTS)
-			bytes += ARR_OVERHEAD_NONULLS(1) + 3 * blob_value(blob, kind->schema.nattrs, i).len;
+	for (int i = 0; i < schema->nattrs; i++)
+		if (schema->attrs[i].type == ATTR_TEXTS)
+			bytes += ARR_OVERHEAD_NONULLS(1) + 3 * blob_value(blob, schema->nattrs, i).len;
 	return MAXALIGN(bytes);
 }
 
@@ -121,23 +102,20 @@ put_texts(char *to, Value rest)
 }
 
 Size
-row_write(char *row, const ModelKind *kind, const RowType *type, uint32 columns,
-		  const Record *record, const Blob *blob)
+row_write(char *row, const RowType *type, const Record *record, const Blob *blob)
 {
 	HeapTupleHeader header = (HeapTupleHeader) row;
+	const ModelKind *kind = type->kind;
 	char *to = row + type->header_len;
 	int state = record->flags & RECORD_STATE;
 	int nattrs = kind->schema.nattrs;
-	Size len;
 
 	memcpy(row, type->header, type->header_len);
-	for (int i = 0; i < kind->ncolumns; i++)
+	for (int i = 0; i < type->ncolumns; i++)
 	{
-		const RowColumn *column = &kind->columns[i];
+		const RowColumn *column = &type->columns[i];
 		Value value;
 
-		if (!(columns & (1 << i)))
-			continue; /* the header says null already */
 		switch (column->what)
 		{
 			case COLUMN_ID:
@@ -146,7 +124,7 @@ row_write(char *row, const ModelKind *kind, const RowType *type, uint32 columns,
 			case COLUMN_ATTR:
 				value = blob_value(blob, nattrs, column->attr);
 				if (!value.data)
-					continue;
+					continue; /* null */
 				if (kind->schema.attrs[column->attr].type == ATTR_TEXTS)
 					to = put_texts(to, value);
 				else
@@ -167,7 +145,5 @@ row_write(char *row, const ModelKind *kind, const RowType *type, uint32 columns,
 		}
 		header->t_bits[i >> 3] |= 1 << (i & 7);
 	}
-	len = to - row;
-	HeapTupleHeaderSetDatumLength(header, len);
-	return len;
+	return to - row;
 }

@@ -64,32 +64,21 @@ static const ScanFunction functions[] = {
 	{"netbus_task", &tasks_kind, true, {"netbus.task", create_scan_state}},
 };
 
-/* A row that is kept. */
-typedef struct KeptRow
-{
-	uint32 bytes; /* with this, a multiple of 8 */
-	uint32 len;
-} KeptRow;
-
 typedef struct QueryScan
 {
 	CustomScanState css;
-	RowSink sink;
 	const ScanFunction *function;
 	FuncExpr *call;
-	uint32 columns;            /* bits: those that are needed */
 	ExprState *args[MAX_ARGS]; /* NULL: a constant, in its place already */
 	FmgrInfo flinfo;
 	FunctionCallInfo fcinfo;
 
 	/* The result. */
 	bool done;
-	char *kept;
-	Size len;
-	Size room;
-	Size limit;
-	Size at;               /* next row of kept */
-	Tuplestorestate *rest; /* what is too much for kept; NULL: nothing */
+	RowType type;
+	QueryRows rows;
+	Size at;               /* next one of rows */
+	Tuplestorestate *rest; /* what is too much for rows; NULL: nothing */
 	TupleTableSlot *rest_slot;
 } QueryScan;
 
@@ -180,12 +169,13 @@ plan_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlist, Lis
 	}
 	scan->custom_private = list_make1(makeInteger(columns));
 
-	/* All columns, of which those that are not needed are null. */
 	expandRTE(rte, rel->relid, 0, -1, false, NULL, &vars);
 	foreach(cell, vars)
-		scan->custom_scan_tlist = lappend(
-			scan->custom_scan_tlist,
-			makeTargetEntry(lfirst(cell), list_length(scan->custom_scan_tlist) + 1, NULL, false));
+		if (columns & (1 << (lfirst_node(Var, cell)->varattno - 1)))
+			scan->custom_scan_tlist =
+				lappend(scan->custom_scan_tlist,
+						makeTargetEntry(lfirst(cell), list_length(scan->custom_scan_tlist) + 1,
+										NULL, false));
 	return &scan->scan.plan;
 }
 
@@ -219,50 +209,30 @@ set_rel_pathlist(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *r
 
 /* --------------------------------------------------------------- execution */
 
-/* Keep a row.  What does not fit goes to a tuplestore, which then gets all that follows. */
 static void
-keep_row(RowSink *sink, HeapTupleHeader row, uint32 len)
+put_rest(QueryRows *rows, const HeapTuple row)
 {
-	QueryScan *scan = (QueryScan *) ((char *) sink - offsetof(QueryScan, sink));
-	EState *estate = scan->css.ss.ps.state;
-	Size bytes = MAXALIGN(sizeof(KeptRow) + len);
-	KeptRow *kept;
+	QueryScan *scan = (QueryScan *) ((char *) rows - offsetof(QueryScan, rows));
 
-	if (scan->rest || scan->len + bytes > scan->limit)
+	if (!scan->rest)
 	{
-		HeapTupleData tuple = {.t_len = len, .t_data = row};
+		MemoryContext old = MemoryContextSwitchTo(scan->rows.context);
 
-		if (!scan->rest)
-		{
-			MemoryContext old = MemoryContextSwitchTo(estate->es_query_cxt);
-
-			scan->rest = tuplestore_begin_heap(false, false, work_mem);
-			if (!scan->rest_slot)
-				scan->rest_slot = MakeSingleTupleTableSlot(
-					scan->css.ss.ss_ScanTupleSlot->tts_tupleDescriptor, &TTSOpsMinimalTuple);
-			MemoryContextSwitchTo(old);
-		}
-		tuplestore_puttuple(scan->rest, &tuple);
-		return;
+		scan->rest = tuplestore_begin_heap(false, false, work_mem);
+		if (!scan->rest_slot)
+			scan->rest_slot = MakeSingleTupleTableSlot(
+				scan->css.ss.ss_ScanTupleSlot->tts_tupleDescriptor, &TTSOpsMinimalTuple);
+		MemoryContextSwitchTo(old);
 	}
-	if (scan->len + bytes > scan->room)
-	{
-		scan->room = Max(Max(2 * scan->room, 8192 - 64), scan->len + bytes);
-		scan->kept = scan->kept ? repalloc_huge(scan->kept, scan->room)
-								: MemoryContextAlloc(estate->es_query_cxt, scan->room);
-	}
-	kept = (KeptRow *) (scan->kept + scan->len);
-	kept->bytes = bytes;
-	kept->len = len;
-	memcpy(kept + 1, row, len);
-	scan->len += bytes;
+	tuplestore_puttuple(scan->rest, row);
 }
 
 static void
 forget_rows(QueryScan *scan)
 {
 	scan->done = false;
-	scan->len = scan->at = 0;
+	scan->rows.len = scan->at = 0;
+	scan->rows.full = false;
 	if (scan->rest_slot)
 		ExecClearTuple(scan->rest_slot);
 	if (scan->rest)
@@ -280,7 +250,7 @@ run(QueryScan *scan)
 		if (scan->args[i])
 			scan->fcinfo->args[i].value =
 				ExecEvalExpr(scan->args[i], econtext, &scan->fcinfo->args[i].isnull);
-	query_call(scan->fcinfo, scan->function->kind, scan->function->one, scan->columns, &scan->sink);
+	query_call(scan->fcinfo, scan->function->kind, scan->function->one, &scan->rows);
 	MemoryContextSwitchTo(old);
 	scan->done = true;
 }
@@ -294,13 +264,13 @@ next_row(ScanState *ss)
 	if (!scan->done)
 		run(scan);
 	ExecClearTuple(slot);
-	if (scan->at < scan->len)
+	if (scan->at < scan->rows.len)
 	{
-		const KeptRow *kept = (const KeptRow *) (scan->kept + scan->at);
-		HeapTupleData tuple = {.t_len = kept->len, .t_data = (HeapTupleHeader) (kept + 1)};
+		const QueryRow *row = (const QueryRow *) (scan->rows.data + scan->at);
+		HeapTupleData tuple = {.t_len = row->len, .t_data = (HeapTupleHeader) (row + 1)};
 
 		heap_deform_tuple(&tuple, slot->tts_tupleDescriptor, slot->tts_values, slot->tts_isnull);
-		scan->at += kept->bytes;
+		scan->at += row->bytes;
 		return ExecStoreVirtualTuple(slot);
 	}
 	if (scan->rest && tuplestore_gettupleslot(scan->rest, true, false, scan->rest_slot))
@@ -332,6 +302,7 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, get_func_name(scan->call->funcid));
 	InvokeFunctionExecuteHook(scan->call->funcid);
 
+	scan->rows.context = estate->es_query_cxt;
 	scan->flinfo.fn_oid = scan->call->funcid;
 	scan->flinfo.fn_mcxt = estate->es_query_cxt;
 	scan->fcinfo = palloc(SizeForFunctionCallInfo(list_length(args)));
@@ -404,9 +375,11 @@ create_scan_state(CustomScan *custom)
 	scan->function =
 		(const ScanFunction *) ((const char *) custom->methods - offsetof(ScanFunction, methods));
 	scan->call = linitial_node(FuncExpr, custom->custom_exprs);
-	scan->columns = (uint32) intVal(linitial(custom->custom_private));
-	scan->sink.put = keep_row;
-	scan->limit = (Size) work_mem * 1024;
+	row_type_init(&scan->type, scan->function->kind,
+				  (uint32) intVal(linitial(custom->custom_private)));
+	scan->rows.type = &scan->type;
+	scan->rows.limit = (Size) work_mem * 1024;
+	scan->rows.put = put_rest;
 	return (Node *) scan;
 }
 
