@@ -128,7 +128,7 @@ SELECT * FROM netbus.watch_next(:w);
 SELECT count(*) FROM netbus.watches;
 SELECT count(*) FROM netbus.stat_watch;
 SELECT * FROM netbus.catalog_watch;
-SELECT nextval('netbus.watch_id');
+SELECT nextval('netbus.catalog_watch_id');
 RESET ROLE;
 SET ROLE regress_netbus_member;
 SELECT next(:pulled);

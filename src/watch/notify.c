@@ -95,12 +95,11 @@ notify_forget(Watch *watch)
 	watch->queued = false;
 }
 
-/* Memory for windows, of which there is so much; does not fail. */
+/* Memory for windows: at most so much of all; NULL: no more. */
 void *
 watch_resize(void *memory, size_t bytes)
 {
 	Size former = memory ? GetMemoryChunkSpace(memory) : 0;
-	void *resized = NULL;
 
 	if (bytes > former && window_memory + bytes - former > WINDOWS_MAX)
 		return NULL;
@@ -108,21 +107,12 @@ watch_resize(void *memory, size_t bytes)
 	{
 		if (memory)
 			pfree(memory);
+		memory = NULL;
 	}
-	else if (!memory)
-		resized = MemoryContextAllocExtended(TopMemoryContext, bytes, MCXT_ALLOC_NO_OOM);
 	else
-	{
-		resized = MemoryContextAllocExtended(TopMemoryContext, bytes, MCXT_ALLOC_NO_OOM);
-		if (resized)
-		{
-			memcpy(resized, memory, Min(bytes, former));
-			pfree(memory);
-		}
-	}
-	if (resized || bytes == 0)
-		window_memory = window_memory - former + (resized ? GetMemoryChunkSpace(resized) : 0);
-	return resized;
+		memory = memory ? repalloc(memory, bytes) : MemoryContextAlloc(TopMemoryContext, bytes);
+	window_memory = window_memory - former + (memory ? GetMemoryChunkSpace(memory) : 0);
+	return memory;
 }
 
 /* ---------------------------------------------------------------- payload */

@@ -70,12 +70,14 @@ typedef struct WatchRow
 
 /* watch_catalog.c */
 
-/* Call a function for every row, in a context that is reset after each.  False: the table is not there, or locked. */
+/*
+ * Call visit() for every row, in a context that is reset after each, but for those of which
+ * known(), if it is not NULL, says that they are known in that version.  False: the table is
+ * locked.
+ */
+typedef bool (*WatchKnown)(int64 id, TransactionId xmin, ItemPointer tid);
 typedef void (*WatchVisitor)(const WatchRow *row, void *arg);
-extern bool watch_catalog_scan(WatchVisitor visit, void *arg);
-
-/* Is that the version of a row that a scan has come to?  Only what a version is told by is filled in. */
-extern bool (*watch_catalog_known)(int64 id, TransactionId xmin, ItemPointer tid);
+extern bool watch_catalog_scan(WatchKnown known, WatchVisitor visit, void *arg);
 
 /* Read a row by its id, into CurrentMemoryContext.  False: there is none. */
 extern bool watch_catalog_get(int64 id, WatchRow *row);

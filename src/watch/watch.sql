@@ -3,7 +3,7 @@
 --
 
 -- Every watch. Written by netbus only; see src/watch/watch_catalog.c.
-CREATE SEQUENCE netbus.watch_id;
+CREATE SEQUENCE netbus.catalog_watch_id;
 CREATE TABLE netbus.catalog_watch (
 	id bigint PRIMARY KEY,
 	owner regrole NOT NULL,
@@ -20,8 +20,8 @@ CREATE TABLE netbus.catalog_watch (
 );
 CREATE INDEX ON netbus.catalog_watch (log);
 COMMENT ON TABLE netbus.catalog_watch IS 'Every watch; read them in the view netbus.watches';
-COMMENT ON SEQUENCE netbus.watch_id IS 'Ids of watches';
-SELECT pg_catalog.pg_extension_config_dump('netbus.watch_id', '');
+COMMENT ON SEQUENCE netbus.catalog_watch_id IS 'Ids of watches';
+SELECT pg_catalog.pg_extension_config_dump('netbus.catalog_watch_id', '');
 SELECT pg_catalog.pg_extension_config_dump('netbus.catalog_watch', '');
 REVOKE ALL ON netbus.catalog_watch FROM PUBLIC;
 

@@ -33,7 +33,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
-#define SEQUENCE    "watch_id"
+#define SEQUENCE    "catalog_watch_id"
 #define OWNER_INDEX "catalog_watch_owner_log_fingerprint_key"
 #define LOG_INDEX   "catalog_watch_log_idx"
 
@@ -53,8 +53,6 @@ enum
 	COL_FINGERPRINT,
 	COLUMNS = COL_FINGERPRINT
 };
-
-bool (*watch_catalog_known)(int64 id, TransactionId xmin, ItemPointer tid) = NULL;
 
 static Relation
 open_table(LOCKMODE lockmode)
@@ -125,7 +123,7 @@ read_row(Relation rel, HeapTuple tuple, WatchRow *row)
 }
 
 bool
-watch_catalog_scan(WatchVisitor visit, void *arg)
+watch_catalog_scan(WatchKnown known, WatchVisitor visit, void *arg)
 {
 	Oid table = nb_catalog_table(WATCH_TABLE);
 	MemoryContext context;
@@ -151,8 +149,7 @@ watch_catalog_scan(WatchVisitor visit, void *arg)
 		int64 id = DatumGetInt64(heap_getattr(tuple, COL_ID, RelationGetDescr(rel), &isnull));
 		WatchRow row;
 
-		if (watch_catalog_known &&
-			watch_catalog_known(id, HeapTupleHeaderGetXmin(tuple->t_data), &tuple->t_self))
+		if (known && known(id, HeapTupleHeaderGetXmin(tuple->t_data), &tuple->t_self))
 			continue;
 		old = MemoryContextSwitchTo(context);
 		if (read_row(rel, tuple, &row))

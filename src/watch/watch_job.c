@@ -411,9 +411,7 @@ read_rows(void *arg)
 		while ((watch = hash_seq_search(&scan)) != NULL)
 			watch->seen = false;
 	}
-	watch_catalog_known = row_known;
-	*(bool *) arg = watch_catalog_scan(visit_row, NULL);
-	watch_catalog_known = NULL;
+	*(bool *) arg = watch_catalog_scan(row_known, visit_row, NULL);
 	if (*(bool *) arg)
 		remove_unseen();
 	if (*(bool *) arg && !read_once)

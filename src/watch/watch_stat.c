@@ -88,6 +88,6 @@ netbus_stat_watch(PG_FUNCTION_ARGS)
 	nb_require_preload();
 	InitMaterializedSRF(fcinfo, 0);
 	if (!RecoveryInProgress())
-		(void) watch_catalog_scan(put_row, fcinfo->resultinfo);
+		(void) watch_catalog_scan(NULL, put_row, fcinfo->resultinfo);
 	return (Datum) 0;
 }

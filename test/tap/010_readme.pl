@@ -64,7 +64,7 @@ my $is_missing = sub {
 };
 
 $is_missing->(section('Functions'), 'function that may be called',
-	q{SELECT DISTINCT proname FROM pg_proc WHERE pronamespace = 'netbus'::regnamespace AND proname !~ '^(guard|stat_)|_support$'},
+	q{SELECT DISTINCT proname FROM pg_proc WHERE pronamespace = 'netbus'::regnamespace AND proname !~ '^(guard|watch_changed|stat_)|_support$'},
 	sub { qr/`(?:netbus\.)?\Q$_[0]\E[(`]/ });
 $is_missing->(section('Functions'), 'argument',
 	q{SELECT DISTINCT unnest(proargnames[1:pronargs]) FROM pg_proc WHERE pronamespace = 'netbus'::regnamespace AND pronargs > 0},

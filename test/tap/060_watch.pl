@@ -223,7 +223,7 @@ is(scalar(notes($other)), 0, 'a watch of a transaction that rolls back');
 # Rows that nobody of us has written.
 $offset = -s $node->logfile;
 sql(<<~'SQL');
-	INSERT INTO netbus.catalog_watch SELECT nextval('netbus.watch_id'), 10, 'netbus.log_memories_m', kind, 'w', filter::jsonb, 0, 'ids', now(), starts::bigint[], n
+	INSERT INTO netbus.catalog_watch SELECT nextval('netbus.catalog_watch_id'), 10, 'netbus.log_memories_m', kind, 'w', filter::jsonb, 0, 'ids', now(), starts::bigint[], n
 	FROM (VALUES (1, 'memories', '{"tag": 1}', '{0}'), (2, 'memories', '{"colour": "red"}', '{0}'), (3, 'tasks', '{"status": "open"}', '{0}'), (4, 'weather', NULL, '{0}'),
 		(5, 'memories', '[]', '{0}'), (6, 'log', '{"path": 1}', '{0}'), (7, 'memories', NULL, '{}'), (8, 'memories', '{"updated_to": "soon"}', '{0}'), (9, 'memories', NULL, '{0}')) t(n, kind, filter, starts)
 	SQL
