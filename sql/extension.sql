@@ -11,7 +11,7 @@ WHERE typnamespace = 'netbus'::regnamespace AND typrelid <> 0 AND obj_descriptio
 	AND (SELECT relkind FROM pg_class WHERE oid = typrelid) = 'c';
 -- A call is part of it.
 SELECT p.oid::regprocedure FROM pg_proc p
-WHERE pronamespace = 'netbus'::regnamespace AND prorettype <> 'trigger'::regtype
+WHERE pronamespace = 'netbus'::regnamespace AND prorettype NOT IN ('trigger'::regtype, 'internal'::regtype)
 	AND obj_description(p.oid, 'pg_proc') NOT LIKE '%SELECT %netbus.' || proname || '(%' ORDER BY 1;
 SELECT relname FROM pg_class
 WHERE relnamespace = 'netbus'::regnamespace AND relkind = 'v'
@@ -19,7 +19,7 @@ WHERE relnamespace = 'netbus'::regnamespace AND relkind = 'v'
 -- No argument or function needs quoting.
 SELECT proname, arg FROM pg_proc, unnest(proname::text || coalesce(proargnames, '{}')) arg
 WHERE pronamespace = 'netbus'::regnamespace AND arg <> '' AND quote_ident(arg) <> arg;
--- Functions that read or write shared memory are neither stable nor parallel safe.
+-- Functions that read or write shared memory are neither stable nor parallel safe: all but this one.
 SELECT p.oid::regprocedure FROM pg_proc p
 WHERE pronamespace = 'netbus'::regnamespace AND (provolatile <> 'v' OR proparallel = 's') ORDER BY 1;
 
