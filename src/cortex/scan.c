@@ -156,6 +156,10 @@ plan_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlist, Lis
 	scan->methods = &function->methods;
 	scan->custom_exprs = list_make1(call);
 
+	/* The target list may come later, so the relation tells what is needed above it. */
+	for (int i = 1; i <= rel->max_attr; i++)
+		if (!bms_is_empty(rel->attr_needed[i - rel->min_attr]))
+			columns |= 1 << (i - 1);
 	vars = list_concat(pull_var_clause((Node *) tlist, PVC_RECURSE_AGGREGATES |
 														   PVC_RECURSE_WINDOWFUNCS |
 														   PVC_RECURSE_PLACEHOLDERS),
