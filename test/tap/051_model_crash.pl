@@ -298,6 +298,15 @@ for my $damage ("data = set_byte(data, length(data) / 2, get_byte(data, length(d
 	restart_with('... in both', 2, 0);
 }
 
+# One that was not finished, of which some models have nothing, is what is written next.
+$node->safe_psql('app', "SELECT netbus.task_complete(id) FROM netbus.tasks(); SELECT netbus.memory_pin(1); SELECT netbus.snapshot_model('memories')") for 1 .. 2;
+my $unfinished = newest();
+$node->safe_psql('app', "DELETE FROM netbus.catalog_snapshot_$unfinished WHERE log = 'netbus.log_tasks'::regclass");
+restart_with('a snapshot without tasks', 0, stat_of('snapshot_seq'));
+is(stat_of('snapshot_seq > 0', "kind = 'tasks'"), 't', '... which come from the one before');
+$node->safe_psql('app', "SELECT netbus.memory_pin(1); SELECT netbus.snapshot_model('memories')");
+is(newest(), $unfinished, '... and that is not what is written over first');
+
 # The disk's.
 $node->safe_psql('app', "SELECT netbus.snapshot_model('memories')");
 my $file = $node->data_dir . '/' . $node->safe_psql('app', sprintf("CHECKPOINT; SELECT pg_relation_filepath('netbus.catalog_snapshot_%s')", newest()));
