@@ -623,6 +623,24 @@ seek_backward(PostingCursor *cursor, PostingKey key)
 	show_entry(cursor);
 }
 
+ArenaRef
+cursor_ahead(const PostingCursor *cursor, uint32_t k)
+{
+	const PostingDir *dir;
+	Chunk *next;
+
+	if (cursor->backward ? cursor->i >= k : cursor->i + k < cursor->n)
+		return cursor->records[cursor->backward ? cursor->i - k : cursor->i + k];
+	if (cursor->backward ? cursor->chunk == 0 : cursor->chunk + 1 >= cursor->list->nchunks)
+		return 0;
+	dir = dir_of(cursor->map, cursor->list) + cursor->chunk + (cursor->backward ? -1 : 1);
+	next = arena_at(cursor->map, dir->chunk);
+	k -= cursor->backward ? cursor->i + 1 : cursor->n - cursor->i;
+	if (k >= next->count)
+		return 0;
+	return chunk_records(next)[cursor->backward ? next->count - 1 - k : k];
+}
+
 void
 cursor_seek(PostingCursor *cursor, PostingKey key)
 {

@@ -81,6 +81,9 @@ extern void cursor_open(PostingCursor *cursor, const ArenaMap *map, const Postin
 						bool backward);
 extern void cursor_next(PostingCursor *cursor);
 
+/* The record so many entries ahead, at most in the next chunk; 0: there is none, or it is farther. */
+extern ArenaRef cursor_ahead(const PostingCursor *cursor, uint32_t k);
+
 /*
  * Go on, in the cursor's direction, to the first entry that is not before the key:
  * galloping, so that near is fast and far is logarithmic.

@@ -23,6 +23,7 @@
 #include "cortex/model.h"
 
 #include "access/htup_details.h"
+#include "access/sysattr.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
@@ -80,7 +81,14 @@ typedef struct QueryScan
 	Size at;               /* next one of rows */
 	Tuplestorestate *rest; /* what is too much for rows; NULL: nothing */
 	TupleTableSlot *rest_slot;
+	MemoryContextCallback at_end;
 } QueryScan;
+
+/* Memory for rows that goes from one scan to the next: to get it anew can take longer than a query. */
+static char *spare = NULL;
+static Size spare_room = 0;
+
+#define KEEP_ROOM (1024 * 1024)
 
 static set_rel_pathlist_hook_type prev_set_rel_pathlist_hook = NULL;
 
@@ -156,14 +164,11 @@ plan_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlist, Lis
 	scan->methods = &function->methods;
 	scan->custom_exprs = list_make1(call);
 
-	/* The target list may come later, so the relation tells what is needed above it. */
-	for (int i = 1; i <= rel->max_attr; i++)
-		if (!bms_is_empty(rel->attr_needed[i - rel->min_attr]))
-			columns |= 1 << (i - 1);
-	vars = list_concat(pull_var_clause((Node *) tlist, PVC_RECURSE_AGGREGATES |
-														   PVC_RECURSE_WINDOWFUNCS |
-														   PVC_RECURSE_PLACEHOLDERS),
-					   pull_var_clause((Node *) scan->scan.plan.qual, PVC_RECURSE_PLACEHOLDERS));
+	/* Of our target list others may make another one, of what the relation has to give. */
+	vars = list_concat(pull_var_clause((Node *) tlist, PVC_RECURSE_PLACEHOLDERS),
+					   pull_var_clause((Node *) rel->reltarget->exprs, PVC_RECURSE_PLACEHOLDERS));
+	vars =
+		list_concat(vars, pull_var_clause((Node *) scan->scan.plan.qual, PVC_RECURSE_PLACEHOLDERS));
 	foreach(cell, vars)
 	{
 		Var *var = lfirst_node(Var, cell);
@@ -185,6 +190,20 @@ plan_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlist, Lis
 
 static const CustomPathMethods path_methods = {"netbus query", plan_scan, NULL};
 
+/* Is a row as a whole looked at somewhere, which needs its type? */
+static bool
+wants_whole_row(const RelOptInfo *rel)
+{
+	Bitmapset *columns = NULL;
+
+	if (!bms_is_empty(rel->attr_needed[0 - rel->min_attr]))
+		return true;
+	pull_varattnos((Node *) rel->reltarget->exprs, rel->relid, &columns);
+	pull_varattnos((Node *) extract_actual_clauses(rel->baserestrictinfo, false), rel->relid,
+				   &columns);
+	return bms_is_member(0 - FirstLowInvalidHeapAttributeNumber, columns);
+}
+
 /* In place of function scans. */
 static void
 set_rel_pathlist(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *rte)
@@ -200,7 +219,7 @@ set_rel_pathlist(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *r
 		list_length(rel->pathlist) != 1)
 		return;
 	path = linitial(rel->pathlist);
-	if (path->pathtype != T_FunctionScan || !bms_is_empty(rel->attr_needed[0 - rel->min_attr]))
+	if (path->pathtype != T_FunctionScan || wants_whole_row(rel))
 		return;
 	custom = makeNode(CustomPath);
 	custom->path = *path;
@@ -220,7 +239,7 @@ put_rest(QueryRows *rows, const HeapTuple row)
 
 	if (!scan->rest)
 	{
-		MemoryContext old = MemoryContextSwitchTo(scan->rows.context);
+		MemoryContext old = MemoryContextSwitchTo(scan->css.ss.ps.state->es_query_cxt);
 
 		scan->rest = tuplestore_begin_heap(false, false, work_mem);
 		if (!scan->rest_slot)
@@ -229,6 +248,24 @@ put_rest(QueryRows *rows, const HeapTuple row)
 		MemoryContextSwitchTo(old);
 	}
 	tuplestore_puttuple(scan->rest, row);
+}
+
+/* The query's context goes, also after an error. */
+static void
+give_memory_back(void *arg)
+{
+	QueryScan *scan = arg;
+
+	if (scan->rows.room > spare_room && scan->rows.room <= KEEP_ROOM)
+	{
+		char *data = spare;
+
+		spare = scan->rows.data;
+		spare_room = scan->rows.room;
+		scan->rows.data = data;
+	}
+	if (scan->rows.data)
+		pfree(scan->rows.data);
 }
 
 static void
@@ -306,7 +343,15 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, get_func_name(scan->call->funcid));
 	InvokeFunctionExecuteHook(scan->call->funcid);
 
-	scan->rows.context = estate->es_query_cxt;
+	scan->rows.context = TopMemoryContext;
+	scan->rows.data = spare;
+	scan->rows.room = spare_room;
+	spare = NULL;
+	spare_room = 0;
+	scan->at_end.func = give_memory_back;
+	scan->at_end.arg = scan;
+	MemoryContextRegisterResetCallback(estate->es_query_cxt, &scan->at_end);
+
 	scan->flinfo.fn_oid = scan->call->funcid;
 	scan->flinfo.fn_mcxt = estate->es_query_cxt;
 	scan->fcinfo = palloc(SizeForFunctionCallInfo(list_length(args)));

@@ -410,19 +410,15 @@ prefetch_blob(const State *state, const Record *record, int lines)
 static inline void
 prefetch(const Select *select, const Union *lists)
 {
-	const PostingCursor *cursor = lists->current;
 	const State *state = select->state;
+	ArenaRef record;
 
 	if (lists->n != 1)
 		return;
-	if (cursor->backward ? cursor->i >= 2 * PREFETCH_AT : cursor->i + 2 * PREFETCH_AT < cursor->n)
-	{
-		int step = cursor->backward ? -PREFETCH_AT : PREFETCH_AT;
-
-		__builtin_prefetch(arena_at(&state->map, cursor->records[cursor->i + 2 * step]));
-		if (select->filter->search)
-			prefetch_blob(state, state_record(state, cursor->records[cursor->i + step]), 2);
-	}
+	if ((record = cursor_ahead(lists->current, 2 * PREFETCH_AT)) != 0)
+		__builtin_prefetch(arena_at(&state->map, record));
+	if (select->filter->search && (record = cursor_ahead(lists->current, PREFETCH_AT)) != 0)
+		prefetch_blob(state, state_record(state, record), 2);
 }
 
 /* Go on behind a record. */
@@ -625,10 +621,10 @@ step_ids(Select *select, int budget)
 		int left = filter->nids - select->next_id;
 		ArenaRef ref;
 
+		if (left > 4 * PREFETCH_AT)
+			state_prefetch(state, id[4 * PREFETCH_AT], false);
 		if (left > 2 * PREFETCH_AT)
-			state_prefetch(state, id[2 * PREFETCH_AT], false);
-		if (left > PREFETCH_AT)
-			state_prefetch(state, id[PREFETCH_AT], true);
+			state_prefetch(state, id[2 * PREFETCH_AT], true);
 		ref = state_find(state, *id);
 		if (ref && matches(select, state_record(state, ref), true, &certain))
 			keep_match(select, state_record(state, ref), certain);
@@ -648,9 +644,9 @@ step_sorted(Select *select, int budget)
 		ArenaRef ref;
 		bool certain;
 
-		if (select->emit && select->next_match + PREFETCH_AT < select->nmatches &&
-			(ref = state_find(state, match[PREFETCH_AT].key.id)) != 0)
-			prefetch_blob(state, state_record(state, ref), 8);
+		if (select->emit && select->next_match + PREFETCH_AT / 2 < select->nmatches &&
+			(ref = state_find(state, match[PREFETCH_AT / 2].key.id)) != 0)
+			prefetch_blob(state, state_record(state, ref), 16);
 		ref = state_find(state, match->key.id);
 
 		/* It may have changed since; then it still has the place where it was found. */
