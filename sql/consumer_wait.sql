@@ -170,10 +170,10 @@ SELECT dblink_send_query('c', 'COMMIT');
 SELECT begin_take('a', 10), asleep(1);
 SELECT netbus.publish('l', '22');
 SELECT pg_sleep(0.1), asleep(1);
-COPY (SELECT) TO PROGRAM 'touch netbus_debug_continue';
+COPY (SELECT) TO PROGRAM 'cat >/dev/null; touch netbus_debug_continue';
 SELECT * FROM result('a');
 SELECT * FROM dblink_get_result('c') AS r(status text);
-COPY (SELECT) TO PROGRAM 'rm netbus_debug_continue';
+COPY (SELECT) TO PROGRAM 'cat >/dev/null; rm netbus_debug_continue';
 SELECT lag, retries, waiting FROM netbus.stat_consumer WHERE log = 'l';
 
 SELECT count(dblink_disconnect(c)) FROM unnest('{a,b,c,d}'::text[]) c;

@@ -158,7 +158,7 @@ $node->safe_psql('app', <<~'SQL');
 $node->safe_psql('app', <<~"SQL");
 	CREATE FUNCTION kill(pid int) RETURNS void LANGUAGE plpgsql AS \$\$
 	BEGIN
-		EXECUTE format('COPY (SELECT 1) TO PROGRAM %L', 'kill -9 ' || pid || '; sleep 0.2');
+		EXECUTE format('COPY (SELECT 1) TO PROGRAM %L', 'cat >/dev/null; kill -9 ' || pid || '; sleep 0.2');
 	END \$\$;
 	CREATE TRIGGER explode BEFORE INSERT ON work FOR EACH ROW EXECUTE FUNCTION explode();
 	SQL
