@@ -10,10 +10,10 @@
  * the two-way algorithm (Crochemore and Perrin, 1991), which is linear in any case and
  * needs no memory: readers hold up the writer meanwhile.
  *
- * A digest says which trigrams a text may have: a Bloom filter with one probe
- * and half a bit for each byte of text.  A needle of n bytes asks for n - 2 trigrams;
- * for ten bytes most texts of 1 kB without it are passed by
- * reading 64 bytes.
+ * A digest says which trigrams a text may have: a Bloom filter with one probe,
+ * and a bit for each byte of a short text, half a bit of a long one, in which more of
+ * them occur again.  A needle of n bytes asks for n - 2 trigrams; for ten bytes most
+ * texts of 1 kB without it are passed by reading 64 bytes.
  *
  *-------------------------------------------------------------------------
  */
@@ -27,7 +27,9 @@
 
 #define DIGEST_MIN_WORDS 1
 #define DIGEST_MAX_WORDS 4096
-#define DIGEST_BYTES     128 /* of text for a word */
+#define DIGEST_BYTES     128 /* of text for a word, */
+#define SHORT_BYTES      64  /* of a short text, */
+#define SHORT_WORDS      8   /* which is one of so many words */
 #define MAP_WORDS        32
 
 static inline uint8_t
@@ -231,8 +233,10 @@ needle_in(const Needle *needle, const char *text, size_t len)
 uint32_t
 digest_words(size_t len)
 {
-	size_t words = len / DIGEST_BYTES;
+	size_t words = len / SHORT_BYTES;
 
+	if (words > SHORT_WORDS)
+		words = len / DIGEST_BYTES < SHORT_WORDS ? SHORT_WORDS : len / DIGEST_BYTES;
 	if (words < DIGEST_MIN_WORDS)
 		return 0;
 	return words > DIGEST_MAX_WORDS ? DIGEST_MAX_WORDS : (uint32_t) words;
