@@ -124,16 +124,19 @@ arg_tags(FunctionCallInfo fcinfo, int n, const char *name, Value **texts)
 /*
  * Is there a record with that id, as a query would see it?  If it is there before the
  * fold has caught up it still is, unless something that is not folded yet removes
- * records: so updates one after the other need not wait.
+ * records: so updates one after the other need not wait.  No model, no record.
  */
 bool
 record_visible(Model *model, int64 id)
 {
 	bool found = false;
+	bool caught_up;
 
-	bool caught_up = model->slot && model->slot->relid == model->relid &&
-					 pg_atomic_read_u32(&model->slot->phase) == MODEL_READY &&
-					 pg_atomic_read_u32(&model->slot->deleting) == 0;
+	if (!model)
+		return false;
+	caught_up = model->slot && model->slot->relid == model->relid &&
+				pg_atomic_read_u32(&model->slot->phase) == MODEL_READY &&
+				pg_atomic_read_u32(&model->slot->deleting) == 0;
 
 	pg_read_barrier();
 	if (caught_up && pg_atomic_read_u64(&model->slot->deletes_to) <=

@@ -445,7 +445,7 @@ Datum
 netbus_memory_retag(PG_FUNCTION_ARGS)
 {
 	int64 id = arg_int8(fcinfo, 0, "id");
-	Model *model = model_open_to_write(fcinfo, &memories_kind, 2);
+	Model *model = model_open_to_update(fcinfo, &memories_kind, 2);
 	Value *tags;
 	int ntags = arg_tags(fcinfo, 1, "tags", &tags);
 	JsonbParseState *parse;
@@ -466,7 +466,7 @@ static Datum
 update(FunctionCallInfo fcinfo, const char *op, bool deletes)
 {
 	int64 id = arg_int8(fcinfo, 0, "id");
-	Model *model = model_open_to_write(fcinfo, &memories_kind, 1);
+	Model *model = model_open_to_update(fcinfo, &memories_kind, 1);
 	JsonbParseState *parse;
 
 	if (!record_visible(model, id))

@@ -282,6 +282,7 @@ extern Model *model_open(const ModelKind *kind, text *name, AclMode right);
 extern Model *model_open_by_log(const char *log);
 extern double model_records(const ModelKind *kind, const char *name);
 extern Model *model_open_to_write(FunctionCallInfo fcinfo, const ModelKind *kind, int n);
+extern Model *model_open_to_update(FunctionCallInfo fcinfo, const ModelKind *kind, int n);
 extern text *model_arg(FunctionCallInfo fcinfo, int n);
 extern void models_init(void);
 

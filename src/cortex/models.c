@@ -416,13 +416,34 @@ model_arg(FunctionCallInfo fcinfo, int n)
 	return PG_ARGISNULL(n) ? NULL : PG_GETARG_TEXT_PP(n);
 }
 
-/* The model that argument n names, for a function that writes to it. */
-Model *
-model_open_to_write(FunctionCallInfo fcinfo, const ModelKind *kind, int n)
+static void
+check_may_write(FunctionCallInfo fcinfo)
 {
 	if (unlikely(XactReadOnly))
 		PreventCommandIfReadOnly(psprintf("netbus.%s()", get_func_name(fcinfo->flinfo->fn_oid)));
+}
+
+/* The model that argument n names, for a function that adds to it. */
+Model *
+model_open_to_write(FunctionCallInfo fcinfo, const ModelKind *kind, int n)
+{
+	check_may_write(fcinfo);
 	return model_open(kind, model_arg(fcinfo, n), ACL_INSERT);
+}
+
+/* For one that changes a record.  NULL: the default model, which does not exist yet. */
+Model *
+model_open_to_update(FunctionCallInfo fcinfo, const ModelKind *kind, int n)
+{
+	text *name = model_arg(fcinfo, n);
+
+	check_may_write(fcinfo);
+	nb_require_preload();
+	if (name && VARSIZE_ANY_EXHDR(name) == strlen(MODEL_DEFAULT) &&
+		memcmp(VARDATA_ANY(name), MODEL_DEFAULT, strlen(MODEL_DEFAULT)) == 0 &&
+		!OidIsValid(find_log(kind, MODEL_DEFAULT)))
+		return NULL;
+	return model_open(kind, name, ACL_INSERT);
 }
 
 /* The model of a log that the current user may read; error if it is none. */

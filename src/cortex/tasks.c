@@ -166,7 +166,7 @@ netbus_task_create(PG_FUNCTION_ARGS)
 Datum
 netbus_task_rename(PG_FUNCTION_ARGS)
 {
-	Model *model = model_open_to_write(fcinfo, &tasks_kind, 2);
+	Model *model = model_open_to_update(fcinfo, &tasks_kind, 2);
 	text *title = arg_sized_text(fcinfo, 1, "title", true, MODEL_MAX_TEXT);
 	int64 id = arg_int8(fcinfo, 0, "id");
 	JsonbParseState *parse;
@@ -184,7 +184,7 @@ netbus_task_rename(PG_FUNCTION_ARGS)
 static Datum
 update(FunctionCallInfo fcinfo, const char *op, bool deletes)
 {
-	Model *model = model_open_to_write(fcinfo, &tasks_kind, 1);
+	Model *model = model_open_to_update(fcinfo, &tasks_kind, 1);
 	int64 id = arg_int8(fcinfo, 0, "id");
 	JsonbParseState *parse;
 
