@@ -177,8 +177,8 @@ $node->safe_psql('renamed', "SELECT netbus.create_model('tasks', 'n' || i) FROM 
 $node->poll_query_until('renamed', "SELECT count(*) = 9 AND bool_and(state = 'ready') FROM netbus.stat_model") or die;
 is(sqlstate($node, 'renamed', "SELECT netbus.create_model('tasks', 'more')"), '53400', 'a model too many cannot be created');
 like(complaint($node, 'renamed', "SELECT netbus.create_model('tasks', 'more')"), qr/too many models.*netbus\.max_models \(12\).*raise netbus\.max_models/s, '... with the reason');
-$node->safe_psql('postgres', 'CREATE DATABASE many TEMPLATE app');
 $offset = -s $node->logfile;
+$node->safe_psql('postgres', 'CREATE DATABASE many TEMPLATE app');
 worker_runs($node, 'many');
 my $start = time();
 is(sqlstate($node, 'many', 'SELECT netbus.memory_count()'), '53400', '... and not queried, if a database has it');
