@@ -356,8 +356,8 @@ SKIP:
 	$node->poll_query_until('app', "SELECT last_error ~ 'match' AND last_error_at > now() - interval '10 s' FROM netbus.stat_worker WHERE kind = 'worker'");
 	sleep 0.2;
 	debug_point('');
-	is(sql("SELECT op FROM netbus.watch_next($pulled, $place)"), 'resync', '... by those who pull, either');
 	notes_until($session, sub { $_[0]{resync} });
+	is(sql("SELECT op FROM netbus.watch_next($pulled, $place, wait => '10 s')"), 'resync', '... by those who pull, either');
 	notes($session);
 
 	# Nothing that is committed after a watch is folded before the watch is known.
