@@ -44,20 +44,6 @@ enum
 	COLUMNS = COL_HOLD
 };
 
-static Relation
-open_table(LOCKMODE lockmode)
-{
-	Oid table = nb_catalog_table(TABLE);
-	Relation rel;
-
-	if (!OidIsValid(table))
-		nb_outdated_extension();
-	rel = table_open(table, lockmode);
-	if (RelationGetNumberOfAttributes(rel) != COLUMNS)
-		elog(ERROR, "table \"%s\" has other columns than expected", TABLE);
-	return rel;
-}
-
 /* Of one consumer, or of all if name is NULL. */
 static SysScanDesc
 begin_scan(Relation rel, Oid relid, const char *name, ScanKeyData *keys)
@@ -114,7 +100,7 @@ read_row(Relation rel, HeapTuple tuple, Consumer *consumer)
 bool
 consumer_catalog_get(Oid relid, const char *name, Consumer *consumer)
 {
-	Relation rel = open_table(AccessShareLock);
+	Relation rel = nb_catalog_open(TABLE, COLUMNS, AccessShareLock);
 	ScanKeyData keys[2];
 	SysScanDesc scan = begin_scan(rel, relid, name, keys);
 	HeapTuple tuple = systable_getnext(scan);
@@ -193,7 +179,7 @@ option_columns(const Consumer *consumer, Datum *values, bool *nulls)
 void
 consumer_catalog_insert(const Consumer *consumer, const uint64 *starts, int shards)
 {
-	Relation rel = open_table(RowExclusiveLock);
+	Relation rel = nb_catalog_open(TABLE, COLUMNS, RowExclusiveLock);
 	Datum values[COLUMNS] = {0};
 	bool nulls[COLUMNS] = {0};
 	Datum elements[LOG_MAX_SHARDS];
@@ -219,7 +205,7 @@ consumer_catalog_insert(const Consumer *consumer, const uint64 *starts, int shar
 static void
 change_row(const Consumer *consumer, bool delete_it)
 {
-	Relation rel = open_table(RowExclusiveLock);
+	Relation rel = nb_catalog_open(TABLE, COLUMNS, RowExclusiveLock);
 	ScanKeyData keys[2];
 	SysScanDesc scan = begin_scan(rel, consumer->key.relid, NameStr(consumer->key.name), keys);
 	HeapTuple tuple = systable_getnext(scan);

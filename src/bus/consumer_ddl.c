@@ -212,13 +212,8 @@ find_starts(NbLog *log, const char *start_at, uint64 *positions)
 static void
 check_may_change(const char *function)
 {
-	nb_require_preload();
-	PreventCommandIfReadOnly(function);
+	nb_check_may_change(function);
 	PreventCommandIfParallelMode(function);
-	if (InSecurityRestrictedOperation())
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("cannot execute %s within a security-restricted operation", function)));
 }
 
 /* Whoever changes a consumer of that name waits for us. */

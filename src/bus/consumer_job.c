@@ -253,17 +253,8 @@ fulfil(Task *taken)
 	}
 	PG_CATCH();
 	{
-		ErrorData *error;
-
 		HOLD_INTERRUPTS();
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		EmitErrorReport();
-		AbortOutOfAnyTransaction();
-		LWLockReleaseAll();
-		FlushErrorState();
-		MemoryContextSwitchTo(context);
-		nb_worker_note_error(error->message);
+		(void) nb_worker_give_up(context);
 		RESUME_INTERRUPTS();
 	}
 	PG_END_TRY();

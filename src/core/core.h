@@ -154,6 +154,13 @@ extern void nb_worker_wake(Oid database);
  */
 extern void nb_worker_note_error(const char *message);
 
+/*
+ * In a worker, in a PG_CATCH() that goes on, with interrupts held: report the error, end its
+ * transaction, note it.  Leaves CurrentMemoryContext at context, where the message is
+ * that is returned.
+ */
+extern char *nb_worker_give_up(MemoryContext context);
+
 extern Size nb_worker_shmem_size(void);
 extern void nb_worker_shmem_init(void);
 extern void nb_worker_init(void);

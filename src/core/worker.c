@@ -418,6 +418,26 @@ nb_worker_note_error(const char *message)
 	LWLockRelease(nb_workers->lock);
 }
 
+char *
+nb_worker_give_up(MemoryContext context)
+{
+	ErrorData *error;
+	char *message;
+
+	MemoryContextSwitchTo(context);
+	error = CopyErrorData();
+	EmitErrorReport();
+	AbortOutOfAnyTransaction();
+	LWLockReleaseAll();
+	FlushErrorState();
+	MemoryContextSwitchTo(context);
+	nb_worker_note_error(error->message);
+	message = error->message;
+	error->message = NULL;
+	FreeErrorData(error);
+	return message;
+}
+
 static bool
 extension_exists(void)
 {

@@ -121,6 +121,17 @@ arg_tags(FunctionCallInfo fcinfo, int n, const char *name, Value **texts)
 	return tags_distinct(*texts, count);
 }
 
+static bool
+has_record(Model *model, int64 id)
+{
+	bool found;
+
+	model_lock(model);
+	found = state_find(&model->state, id) != 0;
+	model_unlock(model);
+	return found;
+}
+
 /*
  * Is there a record with that id, as a query would see it?  If it is there before the
  * fold has caught up it still is, unless something that is not folded yet removes
@@ -129,7 +140,6 @@ arg_tags(FunctionCallInfo fcinfo, int n, const char *name, Value **texts)
 bool
 record_visible(Model *model, int64 id)
 {
-	bool found = false;
 	bool caught_up;
 
 	if (!model)
@@ -139,18 +149,10 @@ record_visible(Model *model, int64 id)
 				pg_atomic_read_u32(&model->slot->deleting) == 0;
 
 	pg_read_barrier();
-	if (caught_up && pg_atomic_read_u64(&model->slot->deletes_to) <=
-						 pg_atomic_read_u64(&model->slot->folded_seq))
-	{
-		model_lock(model);
-		found = state_find(&model->state, id) != 0;
-		model_unlock(model);
-	}
-	if (!found && model_await(model))
-	{
-		model_lock(model);
-		found = state_find(&model->state, id) != 0;
-		model_unlock(model);
-	}
-	return found;
+	if (caught_up &&
+		pg_atomic_read_u64(&model->slot->deletes_to) <=
+			pg_atomic_read_u64(&model->slot->folded_seq) &&
+		has_record(model, id))
+		return true;
+	return model_await(model) && has_record(model, id);
 }

@@ -41,8 +41,8 @@ static Model *written = NULL;
 
 /* ----------------------------------------------------------------- making */
 
-static void
-put_key(JsonbParseState **parse, const char *key)
+void
+event_put_key(JsonbParseState **parse, const char *key)
 {
 	JsonbValue value = {.type = jbvString};
 
@@ -78,7 +78,7 @@ event_begin(JsonbParseState **parse, const char *op, int64 id)
 	}
 	*parse = NULL;
 	pushJsonbValue(parse, WJB_BEGIN_OBJECT, NULL);
-	put_key(parse, "v");
+	event_put_key(parse, "v");
 	value.val.numeric = DatumGetNumeric(version);
 	pushJsonbValue(parse, WJB_VALUE, &value);
 	event_put_text(parse, "op", op, strlen(op));
@@ -89,7 +89,7 @@ event_begin(JsonbParseState **parse, const char *op, int64 id)
 void
 event_put_text(JsonbParseState **parse, const char *key, const char *text, int len)
 {
-	put_key(parse, key);
+	event_put_key(parse, key);
 	put_string(parse, WJB_VALUE, text, len);
 }
 
@@ -98,7 +98,7 @@ event_put_jsonb(JsonbParseState **parse, const char *key, Jsonb *jsonb)
 {
 	JsonbValue value;
 
-	put_key(parse, key);
+	event_put_key(parse, key);
 	if (JB_ROOT_IS_SCALAR(jsonb))
 		(void) JsonbExtractScalar(&jsonb->root, &value);
 	else
@@ -113,7 +113,7 @@ event_put_jsonb(JsonbParseState **parse, const char *key, Jsonb *jsonb)
 void
 event_put_texts(JsonbParseState **parse, const char *key, const Value *texts, int n)
 {
-	put_key(parse, key);
+	event_put_key(parse, key);
 	pushJsonbValue(parse, WJB_BEGIN_ARRAY, NULL);
 	for (int i = 0; i < n; i++)
 		put_string(parse, WJB_ELEM, texts[i].data, texts[i].len);
@@ -125,7 +125,7 @@ event_put_bool(JsonbParseState **parse, const char *key, bool given)
 {
 	JsonbValue value = {.type = jbvBool};
 
-	put_key(parse, key);
+	event_put_key(parse, key);
 	value.val.boolean = given;
 	pushJsonbValue(parse, WJB_VALUE, &value);
 }
@@ -240,10 +240,24 @@ event_init(void)
 	RegisterXactCallback(event_xact_callback, NULL);
 }
 
+Datum
+event_update(FunctionCallInfo fcinfo, const ModelKind *kind, const char *op, bool deletes)
+{
+	int64 id = arg_int8(fcinfo, 0, "id");
+	Model *model = model_open_to_update(fcinfo, kind, 1);
+	JsonbParseState *parse;
+
+	if (!record_visible(model, id))
+		PG_RETURN_BOOL(false);
+	event_begin(&parse, op, id);
+	event_publish(model, &parse, deletes);
+	PG_RETURN_BOOL(true);
+}
+
 /* ---------------------------------------------------------------- reading */
 
 /* A member of an event; false: it is not given. */
-bool
+static bool
 event_get(const Event *event, const char *key, JsonbValue *value)
 {
 	return getKeyJsonValueFromContainer(event->object, key, strlen(key), value) &&
@@ -427,6 +441,30 @@ event_time(Event *event, const char *key, bool *given, int64 *time)
 		return wrong(event, "member \"%s\" is not a string of microseconds since 1970", key);
 	*time = NB_EPOCH_TO_TIMESTAMPTZ(us);
 	return true;
+}
+
+FoldResult
+event_fold_set(const State *state, Event *event, const Record *record, Image *image)
+{
+	if (!record)
+		return FOLD_NOOP;
+	image->flags |= RECORD_STATE;
+	return FOLD_PUT;
+}
+
+FoldResult
+event_fold_clear(const State *state, Event *event, const Record *record, Image *image)
+{
+	if (!record)
+		return FOLD_NOOP;
+	image->flags &= ~RECORD_STATE;
+	return FOLD_PUT;
+}
+
+FoldResult
+event_fold_remove(const State *state, Event *event, const Record *record, Image *image)
+{
+	return record ? FOLD_REMOVE : FOLD_NOOP;
 }
 
 /* For an event that changes some attributes: the others as they are. */

@@ -39,7 +39,6 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/indexing.h"
-#include "catalog/namespace.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -91,14 +90,6 @@ static bool aside = false; /* this transaction has set events aside */
 
 /* ------------------------------------------------------------ bad events */
 
-static Oid
-error_table(void)
-{
-	Oid nsp = get_namespace_oid(NB_SCHEMA, true);
-
-	return OidIsValid(nsp) ? get_relname_relid("catalog_model_error", nsp) : InvalidOid;
-}
-
 /* Does the table have the event already?  *count: rows of the model, if seq is 0. */
 static bool
 error_known(Relation rel, Oid log, uint64 seq, uint64 *count)
@@ -126,7 +117,7 @@ error_known(Relation rel, Oid log, uint64 seq, uint64 *count)
 static void
 set_aside(Model *model, const Event *event, const char *payload, uint32 len)
 {
-	Oid relid = error_table();
+	Oid relid = nb_catalog_table("catalog_model_error");
 	Relation rel;
 
 	if (!OidIsValid(relid))
@@ -158,7 +149,7 @@ set_aside(Model *model, const Event *event, const char *payload, uint32 len)
 static void
 count_errors(Model *model)
 {
-	Oid relid = error_table();
+	Oid relid = nb_catalog_table("catalog_model_error");
 	uint64 count = 0;
 	Relation rel;
 
@@ -455,23 +446,6 @@ fold_model(Folding *folding)
 	return next;
 }
 
-/* In a handler: report an error, and end the transaction. */
-static void
-give_up(MemoryContext context)
-{
-	ErrorData *error;
-
-	MemoryContextSwitchTo(context);
-	error = CopyErrorData();
-	EmitErrorReport();
-	AbortOutOfAnyTransaction();
-	LWLockReleaseAll();
-	FlushErrorState();
-	MemoryContextSwitchTo(context);
-	nb_worker_note_error(error->message);
-	FreeErrorData(error);
-}
-
 static int
 next_delay(int delay)
 {
@@ -499,7 +473,7 @@ fold_guarded(Folding *folding)
 		/* Nobody may look at half a change when the lock is gone. */
 		if (pg_atomic_read_u32(&slot->changing))
 			pg_atomic_write_u32(&slot->phase, MODEL_LOADING);
-		give_up(context);
+		(void) nb_worker_give_up(context);
 		MemoryContextReset(event_context);
 		nb_damaged_frames = damaged;
 		aside = false;
@@ -535,7 +509,7 @@ snapshot_guarded(Model **models, int n)
 	PG_CATCH();
 	{
 		HOLD_INTERRUPTS();
-		give_up(context);
+		(void) nb_worker_give_up(context);
 		next = retry_delay = next_delay(retry_delay);
 		retry_at = nb_now_us() + (int64) retry_delay * 1000;
 		RESUME_INTERRUPTS();

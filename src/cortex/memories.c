@@ -84,35 +84,11 @@ fold_retag(const State *state, Event *event, const Record *record, Image *image)
 	return FOLD_PUT;
 }
 
-static FoldResult
-fold_pin(const State *state, Event *event, const Record *record, Image *image)
-{
-	if (!record)
-		return FOLD_NOOP;
-	image->flags |= 1;
-	return FOLD_PUT;
-}
-
-static FoldResult
-fold_unpin(const State *state, Event *event, const Record *record, Image *image)
-{
-	if (!record)
-		return FOLD_NOOP;
-	image->flags &= ~RECORD_STATE;
-	return FOLD_PUT;
-}
-
-static FoldResult
-fold_delete(const State *state, Event *event, const Record *record, Image *image)
-{
-	return record ? FOLD_REMOVE : FOLD_NOOP;
-}
-
 static const EventKind events[] = {{"store", fold_store},
 								   {"retag", fold_retag},
-								   {"pin", fold_pin},
-								   {"unpin", fold_unpin},
-								   {"delete", fold_delete}};
+								   {"pin", event_fold_set},
+								   {"unpin", event_fold_clear},
+								   {"delete", event_fold_remove}};
 
 const ModelKind memories_kind = {
 	.name = "memories",
@@ -461,35 +437,20 @@ netbus_memory_retag(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(true);
 }
 
-/* An update that is nothing but its name. */
-static Datum
-update(FunctionCallInfo fcinfo, const char *op, bool deletes)
-{
-	int64 id = arg_int8(fcinfo, 0, "id");
-	Model *model = model_open_to_update(fcinfo, &memories_kind, 1);
-	JsonbParseState *parse;
-
-	if (!record_visible(model, id))
-		PG_RETURN_BOOL(false);
-	event_begin(&parse, op, id);
-	event_publish(model, &parse, deletes);
-	PG_RETURN_BOOL(true);
-}
-
 Datum
 netbus_memory_pin(PG_FUNCTION_ARGS)
 {
-	return update(fcinfo, "pin", false);
+	return event_update(fcinfo, &memories_kind, "pin", false);
 }
 
 Datum
 netbus_memory_unpin(PG_FUNCTION_ARGS)
 {
-	return update(fcinfo, "unpin", false);
+	return event_update(fcinfo, &memories_kind, "unpin", false);
 }
 
 Datum
 netbus_memory_delete(PG_FUNCTION_ARGS)
 {
-	return update(fcinfo, "delete", true);
+	return event_update(fcinfo, &memories_kind, "delete", true);
 }

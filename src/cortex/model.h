@@ -295,7 +295,6 @@ typedef struct ModelRow
 } ModelRow;
 
 extern ModelRow *models_list(int *count);
-extern char *model_log_name(const ModelKind *kind, const char *name);
 
 /* event.c */
 extern void event_init(void);
@@ -306,6 +305,7 @@ extern void event_put_texts(JsonbParseState **parse, const char *key, const Valu
 extern void event_put_bool(JsonbParseState **parse, const char *key, bool value);
 extern void event_put_time(JsonbParseState **parse, const char *key, int64 us);
 extern void event_publish(Model *model, JsonbParseState **parse, bool deletes);
+extern void event_put_key(JsonbParseState **parse, const char *key);
 extern void event_check_memory(Model *model, uint64 bytes);
 
 extern const EventKind *event_kind(const ModelKind *kind, Event *event);
@@ -316,7 +316,18 @@ extern bool event_jsonb(Event *event, const char *key, Value *value);
 extern bool event_bool(Event *event, const char *key, bool *given, bool *value);
 extern bool event_time(Event *event, const char *key, bool *given, int64 *time);
 extern void image_keep_values(const State *state, const Record *record, Image *image);
-extern bool event_get(const Event *event, const char *key, JsonbValue *value);
+
+/* Folds of events that have no members: the state is set or cleared, the record goes. */
+extern FoldResult event_fold_set(const State *state, Event *event, const Record *record,
+								 Image *image);
+extern FoldResult event_fold_clear(const State *state, Event *event, const Record *record,
+								   Image *image);
+extern FoldResult event_fold_remove(const State *state, Event *event, const Record *record,
+									Image *image);
+
+/* A function f(id, model) that publishes such an event; false if there is no record with the id. */
+extern Datum event_update(FunctionCallInfo fcinfo, const ModelKind *kind, const char *op,
+						  bool deletes);
 
 /* args.c: SQL arguments of the functions that write */
 extern text *arg_sized_text(FunctionCallInfo fcinfo, int n, const char *name, bool required,
@@ -324,7 +335,6 @@ extern text *arg_sized_text(FunctionCallInfo fcinfo, int n, const char *name, bo
 extern int arg_tags(FunctionCallInfo fcinfo, int n, const char *name, Value **texts);
 extern int tags_distinct(Value *texts, int n);
 extern void arg_check_size(const char *name, uint64 bytes, uint32 max_bytes);
-extern void arg_check_text(const char *name, const char *data, uint32 len);
 extern bool record_visible(Model *model, int64 id);
 
 /* text.c: values as SQL has them, and what lower() of the database makes of a text */

@@ -32,13 +32,11 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
-#include "catalog/dependency.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
-#include "commands/extension.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -112,36 +110,20 @@ name_valid(const char *name)
 	return nb_log_name_valid(name) && strlen(name) <= MODEL_MAX_NAME;
 }
 
-char *
+static char *
 model_log_name(const ModelKind *kind, const char *name)
 {
 	return strcmp(name, MODEL_DEFAULT) == 0 ? pstrdup(kind->name)
 											: psprintf("%s_%s", kind->name, name);
 }
 
-/* Our catalog; InvalidOid where the extension is missing, being dropped or older than we are. */
-static Oid
-catalog(void)
-{
-	Oid nsp = get_namespace_oid(NB_SCHEMA, true);
-	Oid relid = OidIsValid(nsp) ? get_relname_relid(MODEL_TABLE, nsp) : InvalidOid;
-
-	if (!OidIsValid(relid) ||
-		getExtensionOfObject(RelationRelationId, relid) != get_extension_oid(NB_EXTENSION, true))
-		return InvalidOid;
-	return relid;
-}
-
 static Oid
 catalog_or_error(void)
 {
-	Oid relid = catalog();
+	Oid relid = nb_catalog_table(MODEL_TABLE);
 
 	if (!OidIsValid(relid))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("extension \"%s\" is of an older version than its library", NB_EXTENSION),
-				 errhint("Run ALTER EXTENSION %s UPDATE.", NB_EXTENSION)));
+		nb_outdated_extension();
 	return relid;
 }
 
@@ -169,7 +151,7 @@ read_row(Relation rel, HeapTuple tuple, ModelRow *row)
 ModelRow *
 models_list(int *count)
 {
-	Oid relid = catalog();
+	Oid relid = nb_catalog_table(MODEL_TABLE);
 	ModelRow *rows = palloc(sizeof(ModelRow) * 8);
 	int room = 8;
 	Relation rel;
@@ -403,7 +385,8 @@ model_open(const ModelKind *kind, text *name_arg, AclMode right)
 double
 model_records(const ModelKind *kind, const char *name)
 {
-	Oid log = nb_preloaded && OidIsValid(catalog()) ? find_log(kind, name) : InvalidOid;
+	Oid log = nb_preloaded && OidIsValid(nb_catalog_table(MODEL_TABLE)) ? find_log(kind, name)
+																		: InvalidOid;
 	ModelSlot *slot = OidIsValid(log) ? model_find_slot(log) : NULL;
 
 	return slot ? (double) *(volatile uint64 *) &slot->state.by_created.count : -1;
@@ -552,13 +535,10 @@ static void
 forget_model(Oid log)
 {
 	static const char *const tables[] = {MODEL_TABLE, "catalog_model_error"};
-	Oid nsp = get_namespace_oid(NB_SCHEMA, true);
 
-	if (!OidIsValid(catalog()))
-		return;
 	for (int i = 0; i < lengthof(tables); i++)
 	{
-		Oid relid = get_relname_relid(tables[i], nsp);
+		Oid relid = nb_catalog_table(tables[i]);
 		Relation rel;
 		SysScanDesc scan;
 		ScanKeyData key;

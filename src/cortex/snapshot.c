@@ -34,7 +34,6 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/indexing.h"
-#include "catalog/namespace.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
@@ -127,14 +126,6 @@ static struct
 	Manifest manifest;
 	PostingKey at;
 } writing;
-
-static Oid
-snapshot_table(int i)
-{
-	Oid nsp = get_namespace_oid(NB_SCHEMA, true);
-
-	return OidIsValid(nsp) ? get_relname_relid(tables[i], nsp) : InvalidOid;
-}
 
 static SysScanDesc
 scan_part(Relation rel, Oid log, int64 part)
@@ -249,7 +240,7 @@ snapshot_open(Model *model, uint64 head)
 
 	for (int i = 0; i < 2; i++)
 	{
-		Oid table = snapshot_table(i);
+		Oid table = nb_catalog_table(tables[i]);
 		Manifest manifest;
 
 		if (!OidIsValid(table) || !read_manifest(table, model->relid, &manifest))
@@ -404,7 +395,7 @@ find_target(Model **models, int nmodels)
 
 		for (int i = 0; i < 2; i++)
 		{
-			Oid table = snapshot_table(i);
+			Oid table = nb_catalog_table(tables[i]);
 			Manifest manifest;
 
 			if (!OidIsValid(table))
@@ -474,7 +465,7 @@ begin_writing(Model **models, int nmodels)
 
 	if (!writing.known && !find_target(models, nmodels))
 		return false;
-	table = snapshot_table(writing.target);
+	table = nb_catalog_table(tables[writing.target]);
 	if (!OidIsValid(table) || !ConditionalLockRelationOid(table, AccessExclusiveLock))
 		return false;
 	if (!store_truncate(table))
@@ -598,7 +589,7 @@ write_manifest(Model *model, Relation rel, CatalogIndexState indexes)
 static bool
 write_some(Model *model, int64 deadline)
 {
-	Oid table = snapshot_table(writing.target);
+	Oid table = nb_catalog_table(tables[writing.target]);
 	Relation rel;
 	CatalogIndexState indexes;
 	bool done;

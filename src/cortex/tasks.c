@@ -74,35 +74,11 @@ fold_rename(const State *state, Event *event, const Record *record, Image *image
 	return FOLD_PUT;
 }
 
-static FoldResult
-fold_complete(const State *state, Event *event, const Record *record, Image *image)
-{
-	if (!record)
-		return FOLD_NOOP;
-	image->flags |= 1;
-	return FOLD_PUT;
-}
-
-static FoldResult
-fold_reopen(const State *state, Event *event, const Record *record, Image *image)
-{
-	if (!record)
-		return FOLD_NOOP;
-	image->flags &= ~RECORD_STATE;
-	return FOLD_PUT;
-}
-
-static FoldResult
-fold_delete(const State *state, Event *event, const Record *record, Image *image)
-{
-	return record ? FOLD_REMOVE : FOLD_NOOP;
-}
-
 static const EventKind events[] = {{"create", fold_create},
 								   {"rename", fold_rename},
-								   {"complete", fold_complete},
-								   {"reopen", fold_reopen},
-								   {"delete", fold_delete}};
+								   {"complete", event_fold_set},
+								   {"reopen", event_fold_clear},
+								   {"delete", event_fold_remove}};
 
 const ModelKind tasks_kind = {
 	.name = "tasks",
@@ -180,35 +156,20 @@ netbus_task_rename(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(true);
 }
 
-/* An update that is nothing but its name. */
-static Datum
-update(FunctionCallInfo fcinfo, const char *op, bool deletes)
-{
-	Model *model = model_open_to_update(fcinfo, &tasks_kind, 1);
-	int64 id = arg_int8(fcinfo, 0, "id");
-	JsonbParseState *parse;
-
-	if (!record_visible(model, id))
-		PG_RETURN_BOOL(false);
-	event_begin(&parse, op, id);
-	event_publish(model, &parse, deletes);
-	PG_RETURN_BOOL(true);
-}
-
 Datum
 netbus_task_complete(PG_FUNCTION_ARGS)
 {
-	return update(fcinfo, "complete", false);
+	return event_update(fcinfo, &tasks_kind, "complete", false);
 }
 
 Datum
 netbus_task_reopen(PG_FUNCTION_ARGS)
 {
-	return update(fcinfo, "reopen", false);
+	return event_update(fcinfo, &tasks_kind, "reopen", false);
 }
 
 Datum
 netbus_task_delete(PG_FUNCTION_ARGS)
 {
-	return update(fcinfo, "delete", true);
+	return event_update(fcinfo, &tasks_kind, "delete", true);
 }

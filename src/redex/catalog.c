@@ -117,6 +117,20 @@ nb_catalog_table(const char *name)
 	return relid;
 }
 
+Relation
+nb_catalog_open(const char *name, int columns, LOCKMODE lockmode)
+{
+	Oid table = nb_catalog_table(name);
+	Relation rel;
+
+	if (!OidIsValid(table))
+		nb_outdated_extension();
+	rel = table_open(table, lockmode);
+	if (RelationGetNumberOfAttributes(rel) != columns)
+		elog(ERROR, "table \"%s\" has other columns than expected", name);
+	return rel;
+}
+
 /*
  * Are our tables those of this version of the library?  Before ALTER EXTENSION
  * UPDATE they lack columns.

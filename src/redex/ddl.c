@@ -132,8 +132,8 @@ check_owner(Oid relid, const char *name)
 }
 
 /* What all of these functions refuse: a standby, a read-only transaction, and index or view code. */
-static void
-check_may_change(const char *function)
+void
+nb_check_may_change(const char *function)
 {
 	nb_require_preload();
 	PreventCommandIfReadOnly(function);
@@ -444,7 +444,7 @@ netbus_create_log(PG_FUNCTION_ARGS)
 	LogOptions options;
 	SavedUser saved;
 
-	check_may_change("netbus.create_log()");
+	nb_check_may_change("netbus.create_log()");
 	if (!nb_log_name_valid(name))
 		ereport(
 			ERROR,
@@ -551,7 +551,7 @@ netbus_alter_log(PG_FUNCTION_ARGS)
 	Oid segments[LOG_SEGMENTS];
 	bool add_segments;
 
-	check_may_change("netbus.alter_log()");
+	nb_check_may_change("netbus.alter_log()");
 	relid = open_owned_log(name, lock_to_alter(name, option, text == NULL), false);
 	catalog_get_log(relid, &options);
 	if (get_attnum(nb_catalog_table("catalog_log"), option->column) == InvalidAttrNumber)
@@ -614,7 +614,7 @@ netbus_drop_log(PG_FUNCTION_ARGS)
 	bool if_exists = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1);
 	Oid relid;
 
-	check_may_change("netbus.drop_log()");
+	nb_check_may_change("netbus.drop_log()");
 	relid = open_owned_log(name, AccessExclusiveLock, if_exists);
 	if (!OidIsValid(relid))
 		PG_RETURN_BOOL(false);

@@ -251,17 +251,8 @@ keep_guarded(Oid relid, bool wait)
 	}
 	PG_CATCH();
 	{
-		ErrorData *error;
-
 		HOLD_INTERRUPTS();
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		EmitErrorReport();
-		AbortOutOfAnyTransaction();
-		LWLockReleaseAll();
-		FlushErrorState();
-		MemoryContextSwitchTo(context);
-		nb_worker_note_error(error->message);
+		(void) nb_worker_give_up(context);
 		if (!kept)
 		{
 			bool found;

@@ -275,6 +275,15 @@ extern void (*nb_log_cut_hook)(Oid relid, const char *name);
 extern Oid nb_catalog_table(const char *name);
 pg_noreturn extern void nb_outdated_extension(void);
 
+/* Open one of these tables, which must be there with so many columns. */
+extern Relation nb_catalog_open(const char *name, int columns, LOCKMODE lockmode);
+
+/*
+ * For functions that change what there is, named for the error: refuse on a standby, in a
+ * read-only transaction, and inside security-restricted operations.
+ */
+extern void nb_check_may_change(const char *function);
+
 /* A log's name by its table; NULL if that is gone, or no log's. */
 extern const char *nb_log_name_of(Oid relid);
 

@@ -43,16 +43,6 @@ put_id(JsonbParseState **parse, JsonbIteratorToken token, int64 id)
 	pushJsonbValue(parse, token, &value);
 }
 
-static void
-put_key(JsonbParseState **parse, const char *key)
-{
-	JsonbValue value = {.type = jbvString};
-
-	value.val.string.val = unconstify(char *, key);
-	value.val.string.len = strlen(key);
-	pushJsonbValue(parse, WJB_KEY, &value);
-}
-
 /* ISO 8601, in UTC. */
 static void
 put_time(JsonbParseState **parse, const char *key, TimestampTz time)
@@ -109,7 +99,7 @@ encode(FunctionCallInfo fcinfo, int n, const FilterArg *arg, JsonbParseState **p
 
 			/* Sorted and without duplicates. */
 			query_filter_ids(&filter, PG_GETARG_ARRAYTYPE_P(n));
-			put_key(parse, arg->name);
+			event_put_key(parse, arg->name);
 			pushJsonbValue(parse, WJB_BEGIN_ARRAY, NULL);
 			for (int i = 0; i < filter.nids; i++)
 				put_id(parse, WJB_ELEM, filter.ids[i]);
@@ -247,7 +237,7 @@ put_null(JsonbParseState **parse, const char *key)
 {
 	JsonbValue value = {.type = jbvNull};
 
-	put_key(parse, key);
+	event_put_key(parse, key);
 	pushJsonbValue(parse, WJB_VALUE, &value);
 }
 
@@ -290,7 +280,7 @@ watch_record_jsonb(const ModelKind *kind, const Record *record, const Blob *blob
 	JsonbParseState *parse = NULL;
 
 	pushJsonbValue(&parse, WJB_BEGIN_OBJECT, NULL);
-	put_key(&parse, "id");
+	event_put_key(&parse, "id");
 	put_id(&parse, WJB_VALUE, record->id);
 	for (int i = 0; i < schema->nattrs; i++)
 		put_attribute(&parse, &schema->attrs[i], blob_value(blob, schema->nattrs, i));
@@ -306,7 +296,7 @@ watch_id_jsonb(int64 id)
 	JsonbParseState *parse = NULL;
 
 	pushJsonbValue(&parse, WJB_BEGIN_OBJECT, NULL);
-	put_key(&parse, "id");
+	event_put_key(&parse, "id");
 	put_id(&parse, WJB_VALUE, id);
 	return JsonbValueToJsonb(pushJsonbValue(&parse, WJB_END_OBJECT, NULL));
 }

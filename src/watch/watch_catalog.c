@@ -54,20 +54,6 @@ enum
 	COLUMNS = COL_FINGERPRINT
 };
 
-static Relation
-open_table(LOCKMODE lockmode)
-{
-	Oid table = nb_catalog_table(WATCH_TABLE);
-	Relation rel;
-
-	if (!OidIsValid(table))
-		nb_outdated_extension();
-	rel = table_open(table, lockmode);
-	if (RelationGetNumberOfAttributes(rel) != COLUMNS)
-		elog(ERROR, "table \"%s\" has other columns than expected", WATCH_TABLE);
-	return rel;
-}
-
 static Oid
 index_of(Relation rel, const char *name)
 {
@@ -176,7 +162,7 @@ find_by_id(Relation rel, int64 id, SysScanDesc *scan)
 bool
 watch_catalog_get(int64 id, WatchRow *row)
 {
-	Relation rel = open_table(AccessShareLock);
+	Relation rel = nb_catalog_open(WATCH_TABLE, COLUMNS, AccessShareLock);
 	SysScanDesc scan;
 	HeapTuple tuple = find_by_id(rel, id, &scan);
 	bool found = HeapTupleIsValid(tuple) && read_row(rel, tuple, row);
@@ -198,7 +184,7 @@ fingerprint(const WatchRow *row)
 int64
 watch_catalog_find(const WatchRow *row)
 {
-	Relation rel = open_table(AccessShareLock);
+	Relation rel = nb_catalog_open(WATCH_TABLE, COLUMNS, AccessShareLock);
 	ScanKeyData keys[3];
 	SysScanDesc scan;
 	HeapTuple tuple;
@@ -220,7 +206,7 @@ watch_catalog_find(const WatchRow *row)
 int
 watch_catalog_count(Oid owner)
 {
-	Relation rel = open_table(AccessShareLock);
+	Relation rel = nb_catalog_open(WATCH_TABLE, COLUMNS, AccessShareLock);
 	ScanKeyData key;
 	SysScanDesc scan;
 	int count = 0;
@@ -247,7 +233,7 @@ watch_catalog_lock(WatchLock what, int64 which)
 void
 watch_catalog_insert(WatchRow *row)
 {
-	Relation rel = open_table(RowExclusiveLock);
+	Relation rel = nb_catalog_open(WATCH_TABLE, COLUMNS, RowExclusiveLock);
 	Datum values[COLUMNS] = {0};
 	bool nulls[COLUMNS] = {0};
 	Datum starts[LOG_MAX_SHARDS];
@@ -282,7 +268,7 @@ watch_catalog_insert(WatchRow *row)
 void
 watch_catalog_update(const WatchRow *row)
 {
-	Relation rel = open_table(RowExclusiveLock);
+	Relation rel = nb_catalog_open(WATCH_TABLE, COLUMNS, RowExclusiveLock);
 	Datum values[COLUMNS] = {0};
 	bool nulls[COLUMNS] = {0};
 	bool replace[COLUMNS] = {0};
@@ -305,7 +291,7 @@ watch_catalog_update(const WatchRow *row)
 void
 watch_catalog_delete(int64 id)
 {
-	Relation rel = open_table(RowExclusiveLock);
+	Relation rel = nb_catalog_open(WATCH_TABLE, COLUMNS, RowExclusiveLock);
 	SysScanDesc scan;
 	HeapTuple tuple = find_by_id(rel, id, &scan);
 

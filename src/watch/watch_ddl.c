@@ -139,13 +139,8 @@ payload_arg(FunctionCallInfo fcinfo, int n)
 static void
 check_may_change(const char *function)
 {
-	nb_require_preload();
-	PreventCommandIfReadOnly(function);
+	nb_check_may_change(function);
 	PreventCommandIfParallelMode(function);
-	if (InSecurityRestrictedOperation())
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("cannot execute %s within a security-restricted operation", function)));
 }
 
 /* ----------------------------------------------------------------- making */

@@ -73,18 +73,8 @@ watch_guarded(void (*part)(void *arg), void *arg)
 	}
 	PG_CATCH();
 	{
-		ErrorData *error;
-
 		HOLD_INTERRUPTS();
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		EmitErrorReport();
-		AbortOutOfAnyTransaction();
-		LWLockReleaseAll();
-		FlushErrorState();
-		MemoryContextSwitchTo(context);
-		nb_worker_note_error(error->message);
-		message = error->message;
+		message = nb_worker_give_up(context);
 		RESUME_INTERRUPTS();
 	}
 	PG_END_TRY();
