@@ -200,6 +200,10 @@ check_created(int64 created)
 	if (TIMESTAMP_NOT_FINITE(created))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("argument \"created\" must be finite")));
+	/* An event has it in microseconds of an epoch 30 years before ours, and must not overflow. */
+	if (created >= NB_EPOCH_TO_TIMESTAMPTZ(END_TIMESTAMP))
+		ereport(ERROR, (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+						errmsg("argument \"created\" is out of range")));
 }
 
 /* memory_store(content, tags, source, scope, data, id, pinned, created, model) -> id */
