@@ -33,6 +33,15 @@ SELECT count(*), count(DISTINCT m.id), sum(length(content)), min(m.id), max(m.id
 SELECT i, count(m.id), sum(length(content)) FROM (VALUES (0), (10), (100), (20)) v(i), netbus.memories(tag => 'large', max_rows => i) m GROUP BY 1 ORDER BY 1;
 SELECT array_agg(id) = array_agg(id ORDER BY id DESC) AS ordered FROM (SELECT id FROM netbus.memories(tag => 'large', order_by => 'id_desc')) s;
 RESET ALL;
+-- Only its arguments make it another scan, not what its rows are compared with.
+CREATE SEQUENCE calls;
+SELECT i, (SELECT count(*) FROM netbus.memories(tag => 't' || (nextval('calls') - nextval('calls') + 2), max_rows => 5) m WHERE m.id > i) FROM (VALUES (190), (195)) v(i);
+SELECT last_value FROM calls;
+SELECT i, (SELECT count(*) FROM netbus.memories(tag => 't' || (nextval('calls') - nextval('calls') + i), max_rows => 5) m WHERE m.id > 190) FROM (VALUES (1), (2)) v(i);
+SELECT last_value FROM calls;
+SELECT i, (SELECT count(*) FROM netbus.memories(tag => (SELECT 't' || max(j) FROM generate_series(0, i) j), max_rows => 5) m WHERE m.id > 190) FROM (VALUES (1), (2)) v(i);
+SELECT i, (SELECT min(id) FROM netbus.memories(ids => ARRAY(SELECT j FROM generate_series(i, 3) j))) FROM (VALUES (1), (2)) v(i);
+DROP SEQUENCE calls;
 BEGIN;
 DECLARE c SCROLL CURSOR FOR SELECT id FROM netbus.memories(tag => 't1');
 FETCH 2 FROM c;

@@ -71,6 +71,8 @@ typedef struct QueryScan
 	const ScanFunction *function;
 	FuncExpr *call;
 	ExprState *args[MAX_ARGS]; /* NULL: a constant, in its place already */
+	Bitmapset *params;         /* what the arguments are made of */
+	bool has_subplan;          /* they may be made of more */
 	FmgrInfo flinfo;
 	FunctionCallInfo fcinfo;
 
@@ -331,6 +333,18 @@ exec_scan(CustomScanState *node)
 	return ExecScan(&node->ss, next_row, recheck_row);
 }
 
+static bool
+find_params(Node *node, QueryScan *scan)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Param) && ((Param *) node)->paramkind == PARAM_EXEC)
+		scan->params = bms_add_member(scan->params, ((Param *) node)->paramid);
+	else if (IsA(node, SubPlan) || IsA(node, AlternativeSubPlan))
+		scan->has_subplan = true;
+	return expression_tree_walker(node, find_params, scan);
+}
+
 static void
 begin_scan(CustomScanState *node, EState *estate, int eflags)
 {
@@ -352,6 +366,7 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 	scan->at_end.arg = scan;
 	MemoryContextRegisterResetCallback(estate->es_query_cxt, &scan->at_end);
 
+	(void) find_params((Node *) args, scan);
 	scan->flinfo.fn_oid = scan->call->funcid;
 	scan->flinfo.fn_mcxt = estate->es_query_cxt;
 	scan->fcinfo = palloc(SizeForFunctionCallInfo(list_length(args)));
@@ -384,7 +399,9 @@ rescan(CustomScanState *node)
 	QueryScan *scan = (QueryScan *) node;
 
 	ExecScanReScan(&node->ss);
-	if (node->ss.ps.chgParam != NULL)
+	/* Of a parameter that only conditions have, the rows are the same. */
+	if (node->ss.ps.chgParam != NULL &&
+		(scan->has_subplan || bms_overlap(node->ss.ps.chgParam, scan->params)))
 	{
 		forget_rows(scan);
 		return;
