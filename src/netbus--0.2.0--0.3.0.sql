@@ -3,6 +3,16 @@
 -- From 0.2.0 to filters, poll and consumers. What a view or a function of a user
 -- depends on cannot be replaced: then drop that first.
 
+CREATE FUNCTION netbus.stats_reset(kind text DEFAULT NULL)
+RETURNS void
+LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'netbus_stats_reset';
+
+COMMENT ON FUNCTION netbus.stats_reset(text) IS
+'Let the counters of stat_log, stat_consumer, stat_model or stat_watch begin anew, or without kind those of all, in this database: SELECT netbus.stats_reset(''consumer'')';
+
+REVOKE ALL ON FUNCTION netbus.stats_reset(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION netbus.stats_reset(text) TO netbus_admin;
+
 DROP FUNCTION netbus.read(text, bigint, integer, text, integer);
 DROP FUNCTION netbus.read_raw(text, bigint, integer, text, integer);
 DROP FUNCTION netbus.tail(text, bigint, integer, text, integer, interval);

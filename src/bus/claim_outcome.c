@@ -323,6 +323,18 @@ count_passed(Claim *claim, ConsumerCounters *counters)
 	}
 }
 
+/* Under the lock: somebody may be resetting them. */
+static void
+add_counters(ConsumerCounters *to, const ConsumerCounters *from)
+{
+	to->deliveries += from->deliveries;
+	to->redeliveries += from->redeliveries;
+	to->acknowledged += from->acknowledged;
+	to->filtered += from->filtered;
+	to->dead_letters += from->dead_letters;
+	to->lost += from->lost;
+}
+
 static void
 count_delivered(Claim *claim, ConsumerCounters *counters)
 {
@@ -400,7 +412,7 @@ claim_commit(Claim *claim)
 {
 	ConsumerShard *slot = claim->slot;
 	uint64 position = claim->now.acked_to;
-	ConsumerCounters counters = slot->counters;
+	ConsumerCounters counters = {0};
 
 	count_delivered(claim, &counters);
 	count_passed(claim, &counters);
@@ -408,7 +420,7 @@ claim_commit(Claim *claim)
 	apply_verdicts(claim, &counters);
 
 	SpinLockAcquire(&slot->lock);
-	slot->counters = counters;
+	add_counters(&slot->counters, &counters);
 	if (position != slot->position)
 	{
 		slot->position = position;

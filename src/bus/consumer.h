@@ -97,7 +97,7 @@ typedef struct ConsumerShard
 	bool recorded; /* holder; rows tell of one attempt more than "failure" */
 	bool retries_last;         /* holder; retries and new events take turns */
 	int64 advanced_at;         /* holder; when the position moved, microseconds since 1970 */
-	ConsumerCounters counters; /* holder */
+	ConsumerCounters counters; /* lock */
 
 	dsa_pointer
 		retries; /* holder; ConsumerRetry[max_retries] in the order of seq; outlives the consumer */
@@ -201,6 +201,9 @@ extern ConsumerShared **consumer_list(int *count);
 
 /* Put all consumers of this database into shared memory that are not there yet. */
 extern void consumer_load(void);
+
+/* consumer_stat.c: the counters of stat_consumer, of all consumers of this database */
+extern void consumer_stats_reset(void);
 
 /* Free what belongs to consumers that do not exist any more.  By the worker, in a transaction. */
 extern void consumer_reap(void);

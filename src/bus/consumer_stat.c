@@ -172,6 +172,27 @@ note_consumer(const Consumer *options, const uint64 *starts, int shards, Transac
 	*list = lappend(*list, consumer);
 }
 
+void
+consumer_stats_reset(void)
+{
+	int count;
+	ConsumerShared **list;
+
+	if (RecoveryInProgress())
+		return; /* where there are no counters */
+	consumer_load();
+	list = consumer_list(&count);
+	for (int i = 0; i < count; i++)
+		for (int shard = 0; shard < list[i]->shards; shard++)
+		{
+			ConsumerShard *slot = &list[i]->shard[shard];
+
+			SpinLockAcquire(&slot->lock);
+			memset(&slot->counters, 0, sizeof(slot->counters));
+			SpinLockRelease(&slot->lock);
+		}
+}
+
 Datum
 netbus_stat_consumer(PG_FUNCTION_ARGS)
 {

@@ -512,4 +512,5 @@ nb_bus_init(void)
 	bus_api_init();
 	hold_init();
 	nb_consumer_job_init();
+	nb_stats_add("consumer", consumer_stats_reset);
 }

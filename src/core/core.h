@@ -161,6 +161,13 @@ extern void nb_worker_note_error(const char *message);
  */
 extern char *nb_worker_give_up(MemoryContext context);
 
+/*
+ * Statistics (stats.c): reset() sets the counters of a view stat_<kind> to zero, for
+ * the objects of this database.  Called in a transaction; may raise errors.  In
+ * _PG_init() only.
+ */
+extern void nb_stats_add(const char *kind, void (*reset)(void));
+
 extern Size nb_worker_shmem_size(void);
 extern void nb_worker_shmem_init(void);
 extern void nb_worker_init(void);

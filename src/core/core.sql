@@ -76,3 +76,13 @@ COMMENT ON VIEW netbus.stat_worker IS
 
 REVOKE ALL ON netbus.stat_worker FROM PUBLIC;
 GRANT SELECT ON netbus.stat_worker TO netbus_admin, pg_monitor;
+
+CREATE FUNCTION netbus.stats_reset(kind text DEFAULT NULL)
+RETURNS void
+LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'netbus_stats_reset';
+
+COMMENT ON FUNCTION netbus.stats_reset(text) IS
+'Let the counters of stat_log, stat_consumer, stat_model or stat_watch begin anew, or without kind those of all, in this database: SELECT netbus.stats_reset(''consumer'')';
+
+REVOKE ALL ON FUNCTION netbus.stats_reset(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION netbus.stats_reset(text) TO netbus_admin;

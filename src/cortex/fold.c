@@ -230,7 +230,7 @@ fold_event(Model *model, const ReaderEvent *read)
 			change_record(model, record, &event, NULL);
 			break;
 		case FOLD_NOOP:
-			pg_atomic_write_u64(&model->slot->noops, pg_atomic_read_u64(&model->slot->noops) + 1);
+			pg_atomic_fetch_add_u64(&model->slot->noops, 1);
 			break;
 		case FOLD_BAD:
 			set_aside(model, &event, payload, read->event.payload_len);

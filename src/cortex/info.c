@@ -85,7 +85,8 @@ netbus_stat_model(PG_FUNCTION_ARGS)
 		values[n++] = Int64GetDatum(slot->state.arena.used);
 		values[n++] = Int64GetDatum((int64) slot->state.arena.nblocks * ARENA_BLOCK);
 		LWLockRelease(model_lock_of(slot));
-		values[n++] = Int64GetDatum(pg_atomic_read_u64(&slot->events));
+		values[n++] = Int64GetDatum(pg_atomic_read_u64(&slot->events) -
+									pg_atomic_read_u64(&slot->events_before));
 		values[n++] = Int64GetDatum(pg_atomic_read_u64(&slot->noops));
 		values[n++] = Int64GetDatum(pg_atomic_read_u64(&slot->errors));
 		values[n++] = Int64GetDatum(pg_atomic_read_u64(&slot->lost));
@@ -98,6 +99,25 @@ netbus_stat_model(PG_FUNCTION_ARGS)
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;
+}
+
+/* Errors are those that netbus.model_error has: they stay. */
+void
+model_stats_reset(void)
+{
+	int count;
+	ModelRow *rows = models_list(&count);
+
+	for (int i = 0; i < count; i++)
+	{
+		ModelSlot *slot = model_find_slot(rows[i].log);
+
+		if (!slot)
+			continue;
+		pg_atomic_write_u64(&slot->events_before, pg_atomic_read_u64(&slot->events));
+		pg_atomic_write_u64(&slot->noops, 0);
+		pg_atomic_write_u64(&slot->lost, 0);
+	}
 }
 
 /* wait_for(log, seq, timeout) -> folded */

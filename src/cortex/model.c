@@ -130,6 +130,7 @@ nb_cortex_shmem_init(void)
 		pg_atomic_init_u64(&slot->observed_seq, 0);
 		pg_atomic_init_u64(&slot->first_wanted, PG_UINT64_MAX);
 		pg_atomic_init_u64(&slot->events, 0);
+		pg_atomic_init_u64(&slot->events_before, 0);
 		pg_atomic_init_u64(&slot->noops, 0);
 		pg_atomic_init_u64(&slot->errors, 0);
 		pg_atomic_init_u64(&slot->lost, 0);
@@ -230,6 +231,7 @@ model_reset(ModelSlot *slot)
 	pg_atomic_write_u32(&slot->phase, MODEL_LOADING);
 	pg_atomic_write_u32(&slot->changing, 0);
 	pg_atomic_write_u64(&slot->folded_seq, 0);
+	pg_atomic_write_u64(&slot->events_before, 0);
 	pg_atomic_write_u64(&slot->events, 0);
 	pg_atomic_write_u64(&slot->noops, 0);
 	pg_atomic_write_u64(&slot->lost, 0);
@@ -669,4 +671,5 @@ nb_cortex_init(void)
 	models_init();
 	fold_init();
 	scan_init();
+	nb_stats_add("model", model_stats_reset);
 }

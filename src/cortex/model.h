@@ -169,8 +169,9 @@ typedef struct ModelSlot
 	int32 last_waiter;
 	pg_atomic_uint64 first_wanted; /* its seq; PG_UINT64_MAX: nobody waits; read without lock */
 
-	/* Statistics, by the worker. */
+	/* Statistics, by the worker; noops and lost may be reset by others. */
 	pg_atomic_uint64 events;
+	pg_atomic_uint64 events_before; /* of these, before they were last reset; by whoever does */
 	pg_atomic_uint64 noops;
 	pg_atomic_uint64 errors;
 	pg_atomic_uint64 lost;
@@ -400,6 +401,9 @@ extern void query_call(FunctionCallInfo fcinfo, const ModelKind *kind, bool one,
 
 /* scan.c */
 extern void scan_init(void);
+
+/* info.c: the counters of stat_model, of all models of this database */
+extern void model_stats_reset(void);
 
 /*
  * query.c: the arguments by which a kind is filtered, then the common ones up to

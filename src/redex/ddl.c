@@ -645,8 +645,9 @@ netbus_guard(PG_FUNCTION_ARGS)
 
 /* One row of stat_log, from a ring; under its lock for as long as a copy takes. */
 static void
-put_ring_stat(ReturnSetInfo *rsinfo, NbLog *log, int shard)
+put_ring_stat(NbLog *log, int shard, void *arg)
 {
+	ReturnSetInfo *rsinfo = arg;
 	Ring *ring = log_ring(log->shared, shard);
 	LogDurability durability = log->options.durability;
 	Datum values[STAT_COLUMNS];
@@ -723,19 +724,13 @@ nb_log_peek(Oid relid)
 	return log;
 }
 
-/* Rows of the view stat_log: every shard of every log that has rings. */
-Datum
-netbus_stat_log(PG_FUNCTION_ARGS)
+/* Call visit() for every shard of every log of this database that has rings. */
+static void
+visit_rings(void (*visit)(NbLog *log, int shard, void *arg), void *arg)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	int count;
-	RegistryEntry *list;
+	RegistryEntry *list = registry_list(&count);
 
-	nb_require_preload();
-	InitMaterializedSRF(fcinfo, 0);
-	if (rsinfo->setDesc->natts != STAT_COLUMNS)
-		nb_outdated_extension();
-	list = registry_list(&count);
 	for (int i = 0; i < count; i++)
 	{
 		NbLog *log;
@@ -746,8 +741,33 @@ netbus_stat_log(PG_FUNCTION_ARGS)
 		if (!log)
 			continue;
 		for (int shard = 0; shard < log->options.shards; shard++)
-			put_ring_stat(rsinfo, log, shard);
+			visit(log, shard, arg);
 		UnlockRelationOid(list[i].key.relid, AccessShareLock);
 	}
+}
+
+/* Rows of the view stat_log. */
+Datum
+netbus_stat_log(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	nb_require_preload();
+	InitMaterializedSRF(fcinfo, 0);
+	if (rsinfo->setDesc->natts != STAT_COLUMNS)
+		nb_outdated_extension();
+	visit_rings(put_ring_stat, rsinfo);
 	return (Datum) 0;
+}
+
+static void
+reset_ring(NbLog *log, int shard, void *arg)
+{
+	ring_reset_counters(log_ring(log->shared, shard));
+}
+
+void
+log_stats_reset(void)
+{
+	visit_rings(reset_ring, NULL);
 }

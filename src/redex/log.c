@@ -877,4 +877,5 @@ nb_redex_init(void)
 	RegisterXactCallback(log_xact_callback, NULL);
 	outcome_init();
 	nb_keeper_init();
+	nb_stats_add("log", log_stats_reset);
 }

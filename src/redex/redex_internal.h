@@ -206,6 +206,9 @@ extern void log_count_rows(NbLog *log);
  */
 extern long log_retain(NbLog *log, bool active);
 
+/* ddl.c: the counters of stat_log, of all logs of this database */
+extern void log_stats_reset(void);
+
 /* keeper.c: the worker's job, which calls these */
 extern void nb_keeper_init(void);
 

@@ -352,6 +352,23 @@ ring_count_damaged(Ring *ring)
 	SpinLockRelease(&ring->lock);
 }
 
+void
+ring_reset_counters(Ring *ring)
+{
+	RingCounters counters = {0};
+
+	SpinLockAcquire(&ring->lock);
+	counters.retained = ring->counters.retained;
+	counters.retained_bytes = ring->counters.retained_bytes;
+	/* What a pending claim has had to skip is taken back if it is aborted. */
+	for (int32 i = ring->head; i >= 0; i = ring_claims(ring)[i].next)
+		if (!ring_claims(ring)[i].to_table)
+			counters.evicted += ring_claims(ring)[i].skipped;
+	counters.offered = counters.accepted = counters.retained + counters.evicted;
+	ring->counters = counters;
+	SpinLockRelease(&ring->lock);
+}
+
 RingResult
 ring_claim(Ring *ring, const RingFrame *frames, int nframes, uint64 skipped, uint64 skipped_bytes,
 		   int flags, RingGrant *grant)

@@ -349,6 +349,12 @@ extern void ring_count_blocked(Ring *ring, uint64 us);
 /* Count a row that is no frame.  Takes the spinlock. */
 extern void ring_count_damaged(Ring *ring);
 
+/*
+ * Count from now on, as if what is retained were all that was ever offered: both equations
+ * go on holding.  Takes the spinlock.
+ */
+extern void ring_reset_counters(Ring *ring);
+
 /* ring_rows.c: the tables behind a ring */
 
 /* Sums over the frames of a term, by term number modulo RING_TERM_SLOTS. */

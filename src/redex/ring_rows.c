@@ -52,8 +52,12 @@ ring_persisted(Ring *ring, uint64 to_pos, uint64 to_seq, const RingTotals *total
 		}
 		else
 		{
-			/* Evicted, and counted so, while we were writing the rows: there they are. */
-			ring->counters.evicted -= total->events;
+			/* Evicted, and counted so unless that was reset, while we were writing the rows: there they are. */
+			uint64 counted = Min(total->events, ring->counters.evicted);
+
+			ring->counters.evicted -= counted;
+			ring->counters.offered += total->events - counted;
+			ring->counters.accepted += total->events - counted;
 			ring->counters.retained += total->events;
 			ring->counters.retained_bytes += total->bytes;
 		}

@@ -331,7 +331,7 @@ deliver(Watch *watch, const State *state, WatchOp op, int64 id, uint64 seq, cons
 {
 	WatchShared *shared = watch->shared;
 
-	pg_atomic_write_u64(&shared->matches, pg_atomic_read_u64(&shared->matches) + 1);
+	pg_atomic_fetch_add_u64(&shared->matches, 1);
 	if (DsaPointerIsValid(dsa_pointer_atomic_read(&shared->deltas)))
 		keep_delta(watch, state, op, id, seq, record);
 	if (watch->row.channel[0] == '\0')
@@ -339,7 +339,7 @@ deliver(Watch *watch, const State *state, WatchOp op, int64 id, uint64 seq, cons
 	if (watch->window.first_seq == 0)
 		pg_atomic_write_u32(&shared->pending, 1);
 	if (window_add(&watch->window, op, id, seq, watch_resize))
-		pg_atomic_write_u64(&shared->coalesced, pg_atomic_read_u64(&shared->coalesced) + 1);
+		pg_atomic_fetch_add_u64(&shared->coalesced, 1);
 	if (!watch->queued)
 		notify_queue(watch, nb_now_us() + watch->row.debounce);
 }

@@ -310,6 +310,9 @@ extern bool watch_log_idle(const Watch *watch);                     /* nothing t
 extern void watch_log_seqs(const Watch *watch, StringInfo payload); /* the seqs of a note */
 extern void watch_log_told(Watch *watch);                           /* the note has gone out */
 
+/* watch_stat.c: the counters of stat_watch, of all watches of this database */
+extern void watch_stats_reset(void);
+
 /* ------------------------------------------------------------------ setup */
 
 extern Size nb_watch_shmem_size(void);

@@ -237,9 +237,9 @@ match_event(WatchedLog *log, int shard, const ReaderEvent *event)
 		if (watch->filter && !filter_match(watch->filter, event->flags, event->event.payload,
 										   event->event.payload_len))
 			continue;
-		pg_atomic_write_u64(&shared->matches, pg_atomic_read_u64(&shared->matches) + 1);
+		pg_atomic_fetch_add_u64(&shared->matches, 1);
 		if (telling->events++ > 0)
-			pg_atomic_write_u64(&shared->coalesced, pg_atomic_read_u64(&shared->coalesced) + 1);
+			pg_atomic_fetch_add_u64(&shared->coalesced, 1);
 		if (telling->shard[shard].first == 0)
 			telling->shard[shard].first = event->seq;
 		telling->shard[shard].last = event->seq;

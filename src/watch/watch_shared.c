@@ -369,4 +369,5 @@ nb_watch_init(void)
 	define_settings();
 	watch_ddl_init();
 	watch_job_init();
+	nb_stats_add("watch", watch_stats_reset);
 }

@@ -91,3 +91,26 @@ netbus_stat_watch(PG_FUNCTION_ARGS)
 		(void) watch_catalog_scan(NULL, put_row, fcinfo->resultinfo);
 	return (Datum) 0;
 }
+
+static void
+reset_watch(const WatchRow *row, void *arg)
+{
+	WatchShared *shared = watch_shared_find(row->id, true);
+
+	if (!shared)
+		return;
+	pg_atomic_write_u64(&shared->matches, 0);
+	pg_atomic_write_u64(&shared->notifications, 0);
+	pg_atomic_write_u64(&shared->coalesced, 0);
+	pg_atomic_write_u64(&shared->overflows, 0);
+	pg_atomic_write_u64(&shared->resyncs, 0);
+	pg_atomic_write_u64(&shared->errors, 0);
+	watch_shared_release(shared);
+}
+
+void
+watch_stats_reset(void)
+{
+	if (!RecoveryInProgress())
+		(void) watch_catalog_scan(NULL, reset_watch, NULL);
+}

@@ -104,8 +104,10 @@ typedef struct Model
 	uint64 log_floor;
 	uint64 sealed_seq;
 	uint64 seals;
-	uint64 seal_seen; /* next_seq when a seal was last found to be needed, else 0 */
-	uint64 recovered; /* events persisted although evicted */
+	uint64 seal_seen;  /* next_seq when a seal was last found to be needed, else 0 */
+	uint64 recovered;  /* events persisted although evicted */
+	uint64 forgotten;  /* events accepted, before the counters were reset */
+	RingCounters past; /* some of these */
 } Model;
 
 static uint32
@@ -595,6 +597,8 @@ do_persist(Model *m, bool commit)
 {
 	ModelBatch *b = &m->batch;
 	uint64 events = 0;
+	uint64 found = 0;
+	uint64 counted;
 	uint64 bytes = 0;
 
 	b->open = false;
@@ -615,12 +619,17 @@ do_persist(Model *m, bool commit)
 		{
 			f->lost = false;
 			set_fates(m, f->seq, f->info.count, PRESENT);
-			m->counters.evicted -= f->info.count;
 			m->counters.retained += f->info.count;
 			m->counters.retained_bytes += f->info.body_bytes;
+			found += f->info.count;
 			m->recovered += f->info.count;
 		}
 	}
+	counted = Min(found, m->counters.evicted);
+	m->counters.evicted -= counted;
+	m->counters.offered += found - counted;
+	m->counters.accepted += found - counted;
+	m->forgotten -= found - counted;
 	add_rows(m, m->segment, events, bytes, b->first_ts, b->last_ts);
 	check_vouched(m, b->max_stable);
 	m->sealed_seq = Max(m->sealed_seq, b->max_stable);
@@ -754,6 +763,26 @@ do_purge(Model *m)
 		check(i == m->floor || !begins_term(m, i));
 }
 
+static void
+do_reset(Model *m)
+{
+	RingCounters before = m->counters;
+
+	ring_reset_counters(m->ring);
+	m->past.evicted += before.evicted;
+	m->past.aborted += before.aborted;
+	m->past.expired += before.expired;
+	memset(&m->counters, 0, sizeof(m->counters));
+	m->counters.retained = before.retained;
+	m->counters.retained_bytes = before.retained_bytes;
+	for (int i = 0; i < PROCESSES; i++)
+		if (m->claims[i].open && !m->claims[i].to_table)
+			m->counters.evicted += m->claims[i].skipped;
+	m->counters.accepted = m->counters.retained + m->counters.evicted;
+	m->counters.offered = m->counters.accepted;
+	m->forgotten += before.accepted - m->counters.accepted;
+}
+
 /* Frame i of the model, as it is in the ring. */
 static void
 compare_frame(Model *m, int i)
@@ -879,7 +908,7 @@ compare(Model *m)
 		check_is(s->first_ts, m->segments[n].first_ts);
 		check_is(s->last_ts, m->segments[n].last_ts);
 	}
-	check_ring(ring, 1 + m->seals);
+	check_ring(ring, 1 + m->seals + m->forgotten);
 }
 
 /* All transactions end, and the worker catches up. */
@@ -982,6 +1011,8 @@ test_ring_model(PG_FUNCTION_ARGS)
 			work(m, reluctant);
 		else if (pick(m, 500) == 0)
 			do_purge(m);
+		if (pick(m, 300) == 0)
+			do_reset(m);
 		compare(m);
 		compare_walk(m);
 		if (i % CHECK_EVERY == 0)
@@ -996,9 +1027,9 @@ test_ring_model(PG_FUNCTION_ARGS)
 		elog(ERROR, "return type must be a row type");
 	values[0] = BoolGetDatum(m->claim_pos > 10 * m->ring->size);
 	values[1] = BoolGetDatum(given_up);
-	values[2] = BoolGetDatum(m->counters.evicted > 0);
-	values[3] = BoolGetDatum(m->counters.aborted > 0);
-	values[4] = BoolGetDatum(m->counters.expired > 0);
+	values[2] = BoolGetDatum(m->past.evicted + m->counters.evicted > 0);
+	values[3] = BoolGetDatum(m->past.aborted + m->counters.aborted > 0);
+	values[4] = BoolGetDatum(m->past.expired + m->counters.expired > 0);
 	values[5] = BoolGetDatum(m->recovered > 0);
 	values[6] = BoolGetDatum(m->seals > 0);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
