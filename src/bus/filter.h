@@ -77,4 +77,26 @@ filter_match(const Filter *filter, uint16 flags, const char *payload, uint32 len
 								 : filter_match_raw(filter, payload, len);
 }
 
+/*
+ * For an index of filters over jsonb: a filter may say of a path that one of a few scalars
+ * has to be there, without which nothing matches.  That is a key; filters may have several.
+ */
+typedef struct FilterKey
+{
+	const Filter *filter;
+	uint32 test;
+} FilterKey;
+
+/* The keys of a filter, as many as there is room for.  Returns how many. */
+extern int filter_keys(const Filter *filter, FilterKey *keys, int room);
+
+/* Are two keys of the same path? */
+extern bool filter_key_same_path(const FilterKey *a, const FilterKey *b);
+
+/* Hashes of a key's scalars: of the first ones, as many as there is room for.  Returns how many there are. */
+extern int filter_key_hashes(const FilterKey *key, uint64 *hashes, int room);
+
+/* The hash of the scalar that a jsonb has at a key's path; 0: none is there. */
+extern uint64 filter_key_find(const FilterKey *key, const char *container);
+
 #endif /* NETBUS_FILTER_H */

@@ -18,6 +18,7 @@
 
 #include "bus/filter.h"
 #include "bus/filter_program.h"
+#include "core/hash.h"
 
 /* Objects of up to this many members are searched from the first key on, which needs no offsets. */
 #define FEW_MEMBERS 32
@@ -247,55 +248,70 @@ find_path(const FilterProgram *program, const FilterNode *path, const char *root
 	return true;
 }
 
+/* A number as it lies in a jsonb. */
+typedef struct Numeral
+{
+	const char *digits; /* int16, unaligned */
+	uint32 count;
+	int weight;
+	int sign; /* 0: the number is 0 */
+} Numeral;
+
+static inline void
+open_number(const char *numeric, Numeral *numeral)
+{
+	uint32 varlena = load32(numeric);
+	uint16 header = load16(numeric + VARHDRSZ);
+
+	numeral->digits = numeric + VARHDRSZ + sizeof(uint16);
+	if (header & NUMERIC_SHORT)
+	{
+		numeral->sign = header & SHORT_NEGATIVE ? -1 : 1;
+		numeral->weight = header & SHORT_WEIGHT_MASK;
+		if (header & SHORT_WEIGHT_SIGN)
+			numeral->weight |= ~SHORT_WEIGHT_MASK;
+	}
+	else
+	{
+		numeral->sign = header & NUMERIC_NEGATIVE ? -1 : 1;
+		numeral->weight = load16(numeral->digits);
+		numeral->digits += sizeof(int16);
+	}
+	numeral->count = (numeric + VARSIZE(&varlena) - numeral->digits) / sizeof(int16);
+	if (numeral->count == 0)
+		numeral->sign = 0;
+}
+
 /* A number in jsonb beside one of the filter. */
 static int
 compare_number(const FilterProgram *program, const char *numeric, const FilterNumber *number)
 {
-	uint32 varlena = load32(numeric);
-	uint16 header = load16(numeric + VARHDRSZ);
-	const char *digits = numeric + VARHDRSZ + sizeof(uint16);
 	const char *others = program->bytes + number->nbase.at;
-	uint32 count;
+	Numeral numeral;
 	uint32 common;
-	int weight;
 	int sign;
 	int other;
 
-	if ((header & NUMERIC_FORM) == NUMERIC_SPECIAL)
+	if (((uint16) load16(numeric + VARHDRSZ) & NUMERIC_FORM) == NUMERIC_SPECIAL)
 		return 1;
-	if (header & NUMERIC_SHORT)
-	{
-		sign = header & SHORT_NEGATIVE ? -1 : 1;
-		weight = header & SHORT_WEIGHT_MASK;
-		if (header & SHORT_WEIGHT_SIGN)
-			weight |= ~SHORT_WEIGHT_MASK;
-	}
-	else
-	{
-		sign = header & NUMERIC_NEGATIVE ? -1 : 1;
-		weight = load16(digits);
-		digits += sizeof(int16);
-	}
-	count = (numeric + VARSIZE(&varlena) - digits) / sizeof(int16);
-	if (count == 0)
-		sign = 0;
-
+	open_number(numeric, &numeral);
+	sign = numeral.sign;
 	other = number->digits.len == 0 ? 0 : number->negative ? -1 : 1;
 	if (sign != other || sign == 0)
 		return sign - other;
-	if (weight != number->weight)
-		return weight < number->weight ? -sign : sign;
-	common = Min(count, number->nbase.len / sizeof(int16));
+	if (numeral.weight != number->weight)
+		return numeral.weight < number->weight ? -sign : sign;
+	common = Min(numeral.count, number->nbase.len / sizeof(int16));
 	for (uint32 i = 0; i < common; i++)
 	{
-		int digit = load16(digits + i * sizeof(int16)) - load16(others + i * sizeof(int16));
+		int digit = load16(numeral.digits + i * sizeof(int16)) - load16(others + i * sizeof(int16));
 
 		if (digit != 0)
 			return digit < 0 ? -sign : sign;
 	}
-	if (count * sizeof(int16) == number->nbase.len)
+	if (numeral.count * sizeof(int16) == number->nbase.len)
 		return 0;
-	return count > common ? sign : -sign;
+	return numeral.count > common ? sign : -sign;
 }
 
 /* A scalar beside an operand of the same type. */
@@ -471,4 +487,109 @@ filter_match_jsonb(const Filter *filter, const char *container, uint32 len)
 																			: test->if_false;
 	} while (next < FILTER_REJECT);
 	return next == FILTER_ACCEPT;
+}
+
+/* --------------------------------------------------------------- keys */
+
+static bool
+is_key(const Filter *filter, const FilterTest *test)
+{
+	/* Of the outermost $and, or all there is. */
+	if (test->op != FILTER_IN || test->negated || test->count == 0 ||
+		(test->types & (1 << JSON_TYPE_ARRAY | 1 << JSON_TYPE_OBJECT)) != 0)
+		return false;
+	return test->group == FILTER_NONE ||
+		   (filter->groups[test->group].group == FILTER_NONE && !filter->groups[test->group].is_or);
+}
+
+int
+filter_keys(const Filter *filter, FilterKey *keys, int room)
+{
+	int n = 0;
+
+	for (uint32 i = 0; i < filter->n_tests && n < room; i++)
+		if (is_key(filter, &filter->tests[i]))
+			keys[n++] = (FilterKey){filter, i};
+	return n;
+}
+
+bool
+filter_key_same_path(const FilterKey *a, const FilterKey *b)
+{
+	const FilterNode *one = &a->filter->nodes[a->filter->tests[a->test].node];
+	const FilterNode *other = &b->filter->nodes[b->filter->tests[b->test].node];
+
+	if (one->path_len != other->path_len)
+		return false;
+	for (uint32 i = 0; i < one->path_len; i++)
+	{
+		FilterText x = a->filter->nodes[a->filter->paths[one->path + i]].key[FILTER_SERVER];
+		FilterText y = b->filter->nodes[b->filter->paths[other->path + i]].key[FILTER_SERVER];
+
+		if (x.len != y.len || memcmp(a->filter->bytes + x.at, b->filter->bytes + y.at, x.len) != 0)
+			return false;
+	}
+	return true;
+}
+
+/* What is equal has the same hash, which is never 0. */
+static uint64
+hash_scalar(JsonType type, int sign, int weight, const char *bytes, uint32 len)
+{
+	uint64 seed = (uint64) type << 40 | (uint64) (sign + 1) << 32 | (uint32) weight;
+
+	return nb_hash64(bytes, len, seed) | 1;
+}
+
+int
+filter_key_hashes(const FilterKey *key, uint64 *hashes, int room)
+{
+	const Filter *filter = key->filter;
+	const FilterTest *test = &filter->tests[key->test];
+
+	for (int i = 0; i < Min(room, test->count); i++)
+	{
+		const FilterValue *value = &filter->values[test->first + i];
+		FilterText text = {0, 0};
+		int sign = 0;
+		int weight = 0;
+
+		if (value->type == JSON_TYPE_STRING)
+			text = value->text[FILTER_SERVER];
+		else if (value->type == JSON_TYPE_NUMBER && value->number.digits.len > 0)
+		{
+			text = value->number.nbase;
+			sign = value->number.negative ? -1 : 1;
+			weight = value->number.weight;
+		}
+		hashes[i] = hash_scalar(value->type, sign, weight, filter->bytes + text.at, text.len);
+	}
+	return test->count;
+}
+
+uint64
+filter_key_find(const FilterKey *key, const char *container)
+{
+	const Filter *filter = key->filter;
+	Numeral numeral;
+	Piece piece;
+
+	if (!find_path(filter, &filter->nodes[filter->tests[key->test].node], container, &piece))
+		return 0;
+	switch (piece.type)
+	{
+		case JSON_TYPE_STRING:
+			return hash_scalar(piece.type, 0, 0, piece.at, piece.len);
+		case JSON_TYPE_NUMBER:
+			open_number(piece.at, &numeral);
+			if (numeral.sign == 0)
+				numeral.weight = 0;
+			return hash_scalar(piece.type, numeral.sign, numeral.weight, numeral.digits,
+							   numeral.count * sizeof(int16));
+		case JSON_TYPE_ARRAY:
+		case JSON_TYPE_OBJECT:
+			return 0;
+		default:
+			return hash_scalar(piece.type, 0, 0, NULL, 0);
+	}
 }

@@ -12,6 +12,7 @@
  *		window.c			what happened to the rows of a watch since it was last told
  *		notify.c			telling it, by NOTIFY
  *		watch_log.c			watches of logs
+ *		log_index.c			from an event of a log to the watches that it may concern
  *		delta.c, watch_next.c	what is kept for those who pull, and pulling it
  *		watch_stat.c		statistics
  *
@@ -258,7 +259,9 @@ typedef struct WatchedLog
 	int64 blind_until; /* nb_now_us(); until then changes are not looked at; 0: they are */
 	int blind_delay;   /* milliseconds */
 
-	struct LogReading *reading; /* of those that watch its events, see watch_log.c */
+	/* Of those that watch its events. */
+	struct LogReading *reading; /* watch_log.c */
+	struct LogIndex *index;     /* log_index.c; NULL: not built */
 } WatchedLog;
 
 /* watch_job.c */
@@ -309,6 +312,16 @@ extern long watch_log_run(WatchedLog *log);
 extern bool watch_log_idle(const Watch *watch);                     /* nothing to tell */
 extern void watch_log_seqs(const Watch *watch, StringInfo payload); /* the seqs of a note */
 extern void watch_log_told(Watch *watch);                           /* the note has gone out */
+
+/* log_index.c */
+struct ReaderEvent;
+typedef struct LogIndex LogIndex;
+typedef void (*LogIndexVisitor)(Watch *watch, int shard, const struct ReaderEvent *event);
+
+/* Call visit() for the watches that an event may concern, perhaps also others; once for each. */
+extern void log_index_match(WatchedLog *log, const struct ReaderEvent *event, LogIndexVisitor visit,
+							int shard);
+extern void log_index_forget(WatchedLog *log); /* its watches of events change */
 
 /* watch_stat.c: the counters of stat_watch, of all watches of this database */
 extern void watch_stats_reset(void);

@@ -4,7 +4,7 @@
  *		Watches of logs: which new events match, and telling how far.
  *
  * The worker reads a watched log once for all its watches, as any reader does, and asks
- * each filter about each event.  A watch is told per shard the first and the last
+ * of each event the filters that it may pass (log_index.c).  A watch is told per shard the first and the last
  * seq that matched, and how many events did.
  *
  * Up to where a watch has been told is in shared memory (WatchShared.positions): the log
@@ -34,6 +34,7 @@
 #define CHECK_EVERY   128 /* events between two looks at the clock */
 #define LOCK_RETRY_MS 20
 #define COPY_POLL_MS  100 /* of a log that a subscription fills */
+#define MOVE_EVERY_US 1000000
 #define MIN_RETRY_MS  100
 #define MAX_RETRY_MS  10000
 
@@ -58,7 +59,9 @@ typedef struct LogReading
 	bool begun;
 	int64 retry_at;
 	int retry_delay;
-	long next; /* of the run that is going on: when to come again */
+	long next;      /* of the run that is going on: when to come again */
+	bool to_move;   /* something was read since */
+	int64 moved_at; /* positions of those who had nothing to be told were last moved */
 	int shards;
 	uint64 read_to[FLEXIBLE_ARRAY_MEMBER];
 } LogReading;
@@ -113,6 +116,7 @@ watch_log_add(Watch *watch, bool known)
 			reading->read_to[i] = Min(reading->read_to[i], telling->shard[i].from);
 	}
 	watch->telling = telling;
+	log_index_forget(log);
 	if (reading->begun && telling->from_head)
 	{
 		telling->from_head = false;
@@ -124,6 +128,8 @@ void
 watch_log_remove(Watch *watch)
 {
 	watch->telling = NULL; /* its memory goes with the context */
+	if (watch->log)
+		log_index_forget(watch->log);
 }
 
 void
@@ -132,6 +138,7 @@ watch_log_free(WatchedLog *log)
 	if (log->reading)
 		pfree(log->reading);
 	log->reading = NULL;
+	log_index_forget(log);
 }
 
 bool
@@ -221,31 +228,27 @@ begin_reading(WatchedLog *log)
 		}
 }
 
-/* An event: whom does it concern? */
+/* An event: does it concern this watch? */
 static void
-match_event(WatchedLog *log, int shard, const ReaderEvent *event)
+match_event(Watch *watch, int shard, const ReaderEvent *event)
 {
-	for (int i = 0; i < log->nwatches; i++)
-	{
-		Watch *watch = log->watches[i];
-		LogTelling *telling = watch->telling;
-		WatchShared *shared = watch->shared;
+	LogTelling *telling = watch->telling;
+	WatchShared *shared = watch->shared;
 
-		if (!telling || shard >= watch->row.nstarts || event->seq <= telling->shard[shard].from)
-			continue;
-		telling->shard[shard].from = event->seq;
-		if (watch->filter && !filter_match(watch->filter, event->flags, event->event.payload,
-										   event->event.payload_len))
-			continue;
-		pg_atomic_fetch_add_u64(&shared->matches, 1);
-		if (telling->events++ > 0)
-			pg_atomic_fetch_add_u64(&shared->coalesced, 1);
-		if (telling->shard[shard].first == 0)
-			telling->shard[shard].first = event->seq;
-		telling->shard[shard].last = event->seq;
-		if (!watch->queued)
-			notify_queue(watch, nb_now_us() + watch->row.debounce);
-	}
+	if (shard >= watch->row.nstarts || event->seq <= telling->shard[shard].from)
+		return;
+	telling->shard[shard].from = event->seq;
+	if (watch->filter &&
+		!filter_match(watch->filter, event->flags, event->event.payload, event->event.payload_len))
+		return;
+	pg_atomic_fetch_add_u64(&shared->matches, 1);
+	if (telling->events++ > 0)
+		pg_atomic_fetch_add_u64(&shared->coalesced, 1);
+	if (telling->shard[shard].first == 0)
+		telling->shard[shard].first = event->seq;
+	telling->shard[shard].last = event->seq;
+	if (!watch->queued)
+		notify_queue(watch, nb_now_us() + watch->row.debounce);
 }
 
 /* Events were gone before we came to them. */
@@ -280,7 +283,7 @@ read_shard(WatchedLog *log, int shard, int64 deadline)
 			done = false;
 			break;
 		}
-		match_event(log, shard, &event);
+		log_index_match(log, &event, match_event, shard);
 		reading->read_to[shard] = event.seq;
 		if (++n % CHECK_EVERY == 0)
 		{
@@ -358,6 +361,26 @@ nothing_new(const LogReading *reading)
 	return true;
 }
 
+/*
+ * Those who have nothing to be told have been told up to here.  Only a worker that takes over
+ * wants to know, who would otherwise read more: so not at every event.
+ */
+static void
+move_idle(WatchedLog *log, int64 now)
+{
+	for (int i = 0; i < log->nwatches; i++)
+		if (log->watches[i]->telling && log->watches[i]->telling->events == 0)
+			move_positions(log->watches[i]);
+	log->reading->moved_at = now;
+	log->reading->to_move = false;
+}
+
+static long
+move_in(const LogReading *reading, int64 now)
+{
+	return Max(reading->moved_at + MOVE_EVERY_US - now, 0) / 1000 + 1;
+}
+
 long
 watch_log_run(WatchedLog *log)
 {
@@ -365,8 +388,10 @@ watch_log_run(WatchedLog *log)
 	int64 now = nb_now_us();
 	char *message;
 
+	if (reading->to_move && now - reading->moved_at >= MOVE_EVERY_US)
+		move_idle(log, now);
 	if (nothing_new(reading))
-		return -1;
+		return reading->to_move ? move_in(reading, now) : -1;
 	if (reading->retry_at > now)
 		return (reading->retry_at - now) / 1000 + 1;
 	reading->next = -1;
@@ -382,8 +407,6 @@ watch_log_run(WatchedLog *log)
 	}
 	reading->retry_delay = 0;
 	reading->retry_at = 0;
-	for (int i = 0; i < log->nwatches; i++)
-		if (log->watches[i]->telling && log->watches[i]->telling->events == 0)
-			move_positions(log->watches[i]);
-	return reading->next;
+	reading->to_move = true;
+	return reading->next >= 0 ? Min(reading->next, move_in(reading, now)) : move_in(reading, now);
 }
