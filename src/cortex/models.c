@@ -481,6 +481,33 @@ netbus_create_model(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(true);
 }
 
+/*
+ * The log of a model to be dropped, locked if it is the current user's.  InvalidOid:
+ * there is no such model.
+ */
+static Oid
+lock_to_drop(const ModelKind *kind, const char *name)
+{
+	Oid locked = InvalidOid;
+
+	for (;;)
+	{
+		Oid log;
+
+		nb_log_generation++; /* as create_model() */
+		log = find_log(kind, name);
+		if (log == locked)
+			return log;
+		/* Dropped while we waited, and perhaps made anew. */
+		if (OidIsValid(locked))
+			UnlockRelationOid(locked, AccessExclusiveLock);
+		if (!OidIsValid(log) || !pg_class_ownercheck(log, GetUserId()))
+			return log;
+		LockRelationOid(log, AccessExclusiveLock);
+		locked = log;
+	}
+}
+
 /* drop_model(kind, model, if_exists) -> dropped */
 Datum
 netbus_drop_model(PG_FUNCTION_ARGS)
@@ -492,8 +519,7 @@ netbus_drop_model(PG_FUNCTION_ARGS)
 
 	nb_require_preload();
 	PreventCommandIfReadOnly("netbus.drop_model()");
-	nb_log_generation++; /* as create_model() */
-	log = find_log(kind, name);
+	log = lock_to_drop(kind, name);
 	table = OidIsValid(log) ? get_rel_name(log) : NULL;
 	if (!table)
 	{
