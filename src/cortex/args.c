@@ -144,8 +144,7 @@ record_visible(Model *model, int64 id)
 
 	if (!model)
 		return false;
-	caught_up = model->slot && model->slot->relid == model->relid &&
-				pg_atomic_read_u32(&model->slot->phase) == MODEL_READY &&
+	caught_up = model_has_slot(model) && pg_atomic_read_u32(&model->slot->phase) == MODEL_READY &&
 				pg_atomic_read_u32(&model->slot->deleting) == 0;
 
 	pg_read_barrier();
