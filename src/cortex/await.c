@@ -23,6 +23,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/latch.h"
+#include "storage/proc.h"
 #include "storage/shmem.h"
 #include "utils/wait_event.h"
 
@@ -162,10 +163,39 @@ is_folded(ModelSlot *slot, uint64 seq)
 		   pg_atomic_read_u64(&slot->folded_seq) >= seq;
 }
 
+/*
+ * We have a lock on the model's log.  If the worker gets none, somebody waits for a
+ * stronger one, hence for us, and we wait for the worker: PostgreSQL cannot know that.
+ */
+static void
+check_deadlock(Model *model, uint32 *refused, int64 *refused_at)
+{
+	uint32 now_refused = pg_atomic_read_u32(&model->slot->refused);
+
+	if (now_refused <= *refused)
+	{
+		*refused = now_refused;
+		*refused_at = 0;
+	}
+	else if (*refused_at == 0)
+		*refused_at = nb_now_us();
+	else if (nb_now_us() >= *refused_at + (int64) DeadlockTimeout * 1000)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_T_R_DEADLOCK_DETECTED),
+			 errmsg("model \"%s\" of %s cannot be folded while another session waits for this "
+					"one's lock on its log",
+					model->name, model->kind->name),
+			 errdetail("This session waits until it is folded, and the worker for the other one."),
+			 errhint("The other one drops the model, or changes the log's table. Try again.")));
+}
+
 bool
 model_wait(Model *model, uint64 seq, int64 deadline)
 {
 	int64 start = nb_now_us();
+	uint32 refused = PG_UINT32_MAX; /* what is from before we came does not count */
+	int64 refused_at = 0;
 	bool called = false;
 	bool done;
 
@@ -181,6 +211,8 @@ model_wait(Model *model, uint64 seq, int64 deadline)
 			break;
 		if (!known && nb_now_us() > start + NO_SLOT_US && !model_has_free_slot())
 			model_slots_exhausted();
+		if (known)
+			check_deadlock(model, &refused, &refused_at);
 		if (!called)
 		{
 			/* Perhaps it does not know the model, as after pg_restore. */

@@ -399,6 +399,7 @@ fold_model(Folding *folding)
 	const char *table;
 	uint64 to = 0;
 	long next = -1;
+	bool locked;
 	bool done;
 
 	/* Without a transaction, if there is nothing to do. */
@@ -413,7 +414,10 @@ fold_model(Folding *folding)
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	if (!ConditionalLockRelationOid(model->relid, AccessShareLock))
+	locked = ConditionalLockRelationOid(model->relid, AccessShareLock);
+	pg_atomic_write_u32(&model->slot->refused,
+						locked ? 0 : pg_atomic_read_u32(&model->slot->refused) + 1);
+	if (!locked)
 		next = LOCK_RETRY_MS;
 	else if ((table = get_rel_name(model->relid)) != NULL)
 	{

@@ -126,6 +126,7 @@ nb_cortex_shmem_init(void)
 		pg_atomic_init_u64(&slot->folded_seq, 0);
 		pg_atomic_init_u64(&slot->deletes_to, 0);
 		pg_atomic_init_u32(&slot->deleting, 0);
+		pg_atomic_init_u32(&slot->refused, 0);
 		pg_atomic_init_u64(&slot->promised, 0);
 		pg_atomic_init_u64(&slot->observed_seq, 0);
 		pg_atomic_init_u64(&slot->first_wanted, PG_UINT64_MAX);
@@ -261,6 +262,7 @@ model_take_slot(Oid relid, int kind)
 		slot->applied_seq = 0;
 		pg_atomic_write_u64(&slot->observed_seq, 0);
 		pg_atomic_write_u64(&slot->deletes_to, 0);
+		pg_atomic_write_u32(&slot->refused, 0);
 		pg_atomic_write_u64(&slot->promised, 0);
 		pg_atomic_write_u64(&slot->errors, 0);
 		pg_atomic_write_u64(&slot->snapshot_seq, 0);

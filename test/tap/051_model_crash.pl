@@ -131,6 +131,27 @@ for my $point ('fold', 'folded', 'fold_change')
 	is(worker_pid($node, 'app'), $worker, '... with the same worker');
 }
 
+# --- Somebody drops what a query waits for ------------------------------------------------
+
+$node->safe_psql('app', "SELECT netbus.create_model('memories', 'gone'), netbus.create_model('memories', 'brake')");
+$node->safe_psql('app', "SELECT netbus.memory_store('x', id => 1, model => 'gone')");
+is($node->safe_psql('app', "SELECT netbus.wait_for('memories_gone', timeout => '1 min')"), 't', 'a model');
+set_point('fold:wait');
+$node->poll_query_until('app', "SELECT netbus.memory_store('x', id => 1, model => 'brake') > 1 OR count(*) = 1 FROM pg_stat_activity WHERE pid = $worker AND wait_event = 'Extension' AND state = 'active'");
+$node->safe_psql('app', "SELECT netbus.memory_store('x', id => 2, model => 'gone')");
+$session = $node->background_psql('app', on_error_stop => 0);
+$session->query_until(qr/started/, "\\echo started\nSELECT 'a query', netbus.memory_count(model => 'gone');\n\\echo :SQLSTATE ended\n");
+$node->poll_query_until('app', q[SELECT count(*) = 1 FROM pg_stat_activity WHERE query ~ '^SELECT .a query' AND wait_event = 'Extension']);
+my $dropper = background_sql($node, 'app', "SELECT netbus.drop_model('memories', 'gone')");
+$node->poll_query_until('app', q[SELECT count(*) = 1 FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock']);
+set_point('');
+like($session->query_until(qr/ended/, ''), qr/40P01 ended/, 'a query that waits for the fold is not what a drop waits for, for long');
+$dropper->finish;
+is($node->safe_psql('app', q[SELECT count(*) FROM netbus.stat_model WHERE model = 'gone']), 0, '... which then goes on');
+$node->safe_psql('app', "SELECT netbus.drop_model('memories', 'brake')");
+$session->quit;
+same('... and nobody else is concerned');
+
 # --- Bad events -----------------------------------------------------------------------
 
 my @bad = ('[]', '7', '{}', '{"v": 1}', '{"v": 2, "op": "store", "id": "1", "content": "x"}', '{"v": 1, "op": "store", "content": "x"}',
