@@ -190,6 +190,12 @@ SELECT next(:w, 13);
 SELECT seq, op, record->>'id' AS id, length(record->>'content') AS length FROM netbus.watch_next(:w);
 SELECT netbus.memory_delete(3, 'm');
 SELECT next(:w, 15);
+-- Ids in JSON are strings, or JavaScript would lose digits: those of current rows, changes and filters, and in what has left.
+SELECT netbus.memory_store('max', tags => '{tea}', id => 9223372036854775807, model => 'm');
+SELECT op, record->'id' AS id, jsonb_typeof(record->'id') AS type FROM netbus.watch_next(:w, 15) UNION ALL
+	SELECT op, record->'id', jsonb_typeof(record->'id') FROM netbus.watch_next(:w) WHERE record->>'id' = '9223372036854775807';
+SELECT netbus.memory_delete(9223372036854775807, 'm');
+SELECT op, record->'id' AS id, jsonb_typeof(record->'id') AS type FROM netbus.watch_next(:w, 16);
 -- Those who start together with the first change of a model.
 SELECT netbus.watch_tasks(NULL, status => 'pending') AS w \gset
 SELECT netbus.task_create('a', id => 1), netbus.task_create('b', id => 2);

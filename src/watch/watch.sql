@@ -57,7 +57,7 @@ CREATE FUNCTION netbus.watch_next(watch bigint, after_seq bigint DEFAULT NULL, m
 RETURNS TABLE (seq bigint, op text, record jsonb)
 LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 100 AS 'MODULE_PATHNAME', 'netbus_watch_next';
 COMMENT ON FUNCTION netbus.watch_next(bigint, bigint, integer, interval) IS
-'Pull the changes of a watch you own: SELECT * FROM netbus.watch_next(7, after_seq => 133, wait => ''10 s''). after_seq is the seq of the last row of the call before; without, all rows that there are now (op current, then ready). Then changes, in order: op entered or changed with the record, left with its id. One row resync, whose seq is null, says that the changes are not there any more: begin anew.';
+'Pull the changes of a watch you own: SELECT * FROM netbus.watch_next(7, after_seq => 133, wait => ''10 s''). after_seq is the seq of the last row of the call before; without, all rows that there are now (op current, then ready). Then changes, in order: op entered or changed with the record, left with its id, {"id": "42"}: ids are strings in records. One row resync, whose seq is null, says that the changes are not there any more: begin anew.';
 
 CREATE VIEW netbus.watches AS
 	SELECT w.id AS watch, w.kind, m.model, pg_catalog.substr(c.relname, 5) AS log, pg_catalog.quote_ident(w.channel) AS channel, w.filter,
