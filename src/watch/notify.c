@@ -15,7 +15,8 @@
  * tried one at a time, so that one that cannot be notified is not in the way of the rest.
  *
  * The owner must have the right to read the log when he is told.  Without, nothing is
- * told; if it comes back he is told to read anew.
+ * told; it is looked for again with pauses, as nobody calls us when it is granted, and if it is
+ * back he is told to read anew.
  *
  * Payloads: see build().  Private to the worker; no lock.
  *
@@ -48,6 +49,8 @@ typedef struct Batch
 	bool sent[MAX_BATCH];
 	const char *refused[MAX_BATCH]; /* why it is not told */
 } Batch;
+
+static const char no_right[] = "the owner of the watch has no right to read the log";
 
 static pairingheap *queue = NULL;
 static int max_batch = MAX_BATCH;
@@ -215,8 +218,7 @@ refusal(const Watch *watch)
 		return "the owner of the watch does not exist any more";
 	if (pg_class_aclcheck_ext(watch->row.log, watch->row.owner, ACL_SELECT, &missing) !=
 		ACLCHECK_OK)
-		return missing ? "the log does not exist any more"
-					   : "the owner of the watch has no right to read the log";
+		return missing ? "the log does not exist any more" : no_right;
 	return NULL;
 }
 
@@ -247,9 +249,28 @@ send_batch(void *arg)
 	debug_point("notified");
 }
 
-/* The batch has been notified. */
+/* Tell a watch later, after a pause that grows from attempt to attempt. */
 static void
-batch_told(void)
+retry(Watch *watch)
+{
+	int delay = Min(Max(watch->retry_delay * 2, MIN_RETRY_MS), MAX_RETRY_MS);
+
+	watch->retry_delay = 0;
+	notify_queue(watch, nb_now_us() + (int64) delay * 1000);
+	watch->retry_delay = delay;
+}
+
+/* Has it something to tell that is new since the last attempt? */
+static bool
+has_news(const Watch *watch)
+{
+	return watch->retry_delay == 0 ||
+		   (watch->telling ? !watch_log_idle(watch) : watch->window.first_seq != 0);
+}
+
+/* The batch has been notified.  last: there will not be another. */
+static void
+batch_told(bool last)
 {
 	int64 now = nb_now_us();
 
@@ -258,7 +279,7 @@ batch_told(void)
 		Watch *watch = batch.watches[i];
 		WatchShared *shared = watch->shared;
 
-		if (batch.refused[i])
+		if (batch.refused[i] && has_news(watch))
 			watch_note_error(watch, batch.refused[i]);
 		if (batch.sent[i])
 		{
@@ -271,9 +292,12 @@ batch_told(void)
 			watch_log_told(watch);
 		window_clear(&watch->window, false, watch_resize);
 		watch->lost = batch.refused[i] != NULL;
-		watch->retry_delay = 0;
 		/* A successor would have to know that, too. */
 		pg_atomic_write_u32(&shared->pending, watch->lost);
+		if (batch.refused[i] == no_right && !last)
+			retry(watch);
+		else
+			watch->retry_delay = 0;
 	}
 	max_batch = Min(max_batch * 2, MAX_BATCH);
 }
@@ -283,13 +307,8 @@ batch_failed(const char *message)
 {
 	for (int i = 0; i < batch.n; i++)
 	{
-		Watch *watch = batch.watches[i];
-		int delay = Min(Max(watch->retry_delay * 2, MIN_RETRY_MS), MAX_RETRY_MS);
-
-		watch_note_error(watch, message);
-		watch->retry_delay = 0;
-		notify_queue(watch, nb_now_us() + (int64) delay * 1000);
-		watch->retry_delay = delay;
+		watch_note_error(batch.watches[i], message);
+		retry(batch.watches[i]);
 	}
 	max_batch = 1;
 }
@@ -320,7 +339,7 @@ notify_run(bool all)
 		}
 		message = watch_guarded(send_batch, NULL);
 		if (!message)
-			batch_told();
+			batch_told(all);
 		else
 		{
 			batch_failed(message);

@@ -220,8 +220,9 @@ ok($node->poll_query_until('app', "SELECT errors = 1 AND last_error ~ 'no right'
 sleep 0.2;
 is(scalar(notes($other)), 0, '... anything');
 sql("GRANT SELECT ON netbus.log_memories_m TO watcher");
-sql("SELECT netbus.memory_pin(1, 'm')");
+# Nothing changes meanwhile.
 @notes = notes_until($other, sub { 1 });
+is(sql("SELECT errors FROM netbus.stat_watch WHERE watch = $owned"), 1, '... one failure, however often the right was looked for');
 ok($notes[0]{resync} && $notes[0]{watch} == $owned && $notes[0]{seq} == sql("SELECT netbus.head('memories_m')"), 'with the right again it has to read anew');
 sql("SELECT netbus.memory_pin(1, 'm')");
 is(short((notes_until($other, sub { 1 }))[0]), '~1', '... and is told again');
