@@ -137,6 +137,10 @@ typedef struct WatchShared
 {
 	WatchKey key; /* must be first */
 
+	/* Lock.  Which watch it is: ids begin anew with the extension. */
+	Oid log;
+	TimestampTz created;
+
 	/* By the worker, without lock. */
 	pg_atomic_uint32 active; /* 1: it sees all changes from here on */
 	pg_atomic_uint32
@@ -175,8 +179,15 @@ extern dsa_area *watch_area(void);
 extern WatchShared *watch_shared_find(int64 id, bool exclusive);
 extern void watch_shared_release(WatchShared *shared);
 
+/* Is it that of the row, and not of one that had the same id before? */
+static inline bool
+watch_shared_is(const WatchShared *shared, const WatchRow *row)
+{
+	return shared->log == row->log && shared->created == row->created;
+}
+
 /* Of the worker. */
-extern WatchShared *watch_shared_make(int64 id, bool *existed); /* not locked */
+extern WatchShared *watch_shared_make(const WatchRow *row, bool *existed); /* not locked */
 extern void watch_shared_remove(int64 id);
 
 /* Remove what databases that are gone have left behind, and watches of ours that are not known.  In a transaction. */

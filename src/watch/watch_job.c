@@ -244,7 +244,7 @@ begin_watch(Watch *watch)
 		watch->filter = palloc0(sizeof(Filter));
 		watch_args_decode(row->filter, model_kinds[row->kind], watch->filter);
 	}
-	watch->shared = watch_shared_make(watch->id, &existed);
+	watch->shared = watch_shared_make(row, &existed);
 	active = existed && pg_atomic_read_u32(&watch->shared->active);
 	join_log(watch);
 	if (row->kind == WATCH_LOG)
@@ -333,7 +333,8 @@ static bool
 same_watch(const WatchRow *a, const WatchRow *b)
 {
 	return a->owner == b->owner && a->log == b->log && a->kind == b->kind &&
-		   strcmp(a->channel, b->channel) == 0 && !a->filter == !b->filter &&
+		   a->created == b->created && strcmp(a->channel, b->channel) == 0 &&
+		   !a->filter == !b->filter &&
 		   (!a->filter || (VARSIZE(a->filter) == VARSIZE(b->filter) &&
 						   memcmp(a->filter, b->filter, VARSIZE(a->filter)) == 0));
 }
@@ -345,6 +346,7 @@ visit_row(const WatchRow *row, void *arg)
 
 	if (watch && !same_watch(&watch->row, row))
 	{
+		watch_shared_remove(watch->id);
 		remove_watch(watch);
 		watch = NULL;
 	}

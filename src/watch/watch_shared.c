@@ -206,36 +206,6 @@ watch_shared_release(WatchShared *shared)
 	dshash_release_lock(table, shared);
 }
 
-WatchShared *
-watch_shared_make(int64 id, bool *existed)
-{
-	WatchKey key = key_of(id);
-	WatchShared *shared;
-
-	watch_shared_attach();
-	shared = dshash_find_or_insert(table, &key, existed);
-	if (!*existed)
-	{
-		pg_atomic_init_u32(&shared->active, 0);
-		pg_atomic_init_u32(&shared->pending, 0);
-		pg_atomic_init_u64(&shared->matches, 0);
-		pg_atomic_init_u64(&shared->notifications, 0);
-		pg_atomic_init_u64(&shared->coalesced, 0);
-		pg_atomic_init_u64(&shared->overflows, 0);
-		pg_atomic_init_u64(&shared->resyncs, 0);
-		pg_atomic_init_u64(&shared->errors, 0);
-		pg_atomic_init_u64(&shared->notified_at, 0);
-		shared->error_at = 0;
-		shared->last_error[0] = '\0';
-		dsa_pointer_atomic_init(&shared->deltas, InvalidDsaPointer);
-		pg_atomic_init_u64(&shared->pulled_at, 0);
-		shared->shards = 0;
-		shared->positions = InvalidDsaPointer;
-	}
-	dshash_release_lock(table, shared);
-	return shared;
-}
-
 bool
 watch_shared_keep_deltas(WatchShared *shared)
 {
@@ -272,6 +242,47 @@ free_details(WatchShared *shared)
 	if (DsaPointerIsValid(shared->positions))
 		dsa_free(area, shared->positions);
 	shared->positions = InvalidDsaPointer;
+}
+
+static void
+init_entry(WatchShared *shared, const WatchRow *row)
+{
+	shared->log = row->log;
+	shared->created = row->created;
+	pg_atomic_init_u32(&shared->active, 0);
+	pg_atomic_init_u32(&shared->pending, 0);
+	pg_atomic_init_u64(&shared->matches, 0);
+	pg_atomic_init_u64(&shared->notifications, 0);
+	pg_atomic_init_u64(&shared->coalesced, 0);
+	pg_atomic_init_u64(&shared->overflows, 0);
+	pg_atomic_init_u64(&shared->resyncs, 0);
+	pg_atomic_init_u64(&shared->errors, 0);
+	pg_atomic_init_u64(&shared->notified_at, 0);
+	shared->error_at = 0;
+	shared->last_error[0] = '\0';
+	dsa_pointer_atomic_init(&shared->deltas, InvalidDsaPointer);
+	pg_atomic_init_u64(&shared->pulled_at, 0);
+	shared->shards = 0;
+	shared->positions = InvalidDsaPointer;
+}
+
+WatchShared *
+watch_shared_make(const WatchRow *row, bool *existed)
+{
+	WatchKey key = key_of(row->id);
+	WatchShared *shared;
+
+	watch_shared_attach();
+	shared = dshash_find_or_insert(table, &key, existed);
+	if (*existed && !watch_shared_is(shared, row))
+	{
+		free_details(shared);
+		*existed = false;
+	}
+	if (!*existed)
+		init_entry(shared, row);
+	dshash_release_lock(table, shared);
+	return shared;
 }
 
 void

@@ -42,6 +42,11 @@ put_row(const WatchRow *row, void *arg)
 	bool nulls[COLUMNS] = {0};
 	int n = 0;
 
+	if (shared && !watch_shared_is(shared, row))
+	{
+		watch_shared_release(shared);
+		shared = NULL;
+	}
 	if (shared)
 	{
 		copy = *shared;

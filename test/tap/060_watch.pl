@@ -434,6 +434,30 @@ set_conf('netbus.watch_idle_timeout', '1s');
 ok($node->poll_query_until('app', "SELECT kept_bytes = 0 FROM netbus.stat_watch WHERE watch = $pulled"), '... for a while');
 
 is(sql("SELECT count(*) FROM netbus.stat_watch WHERE state <> 'active'"), 0, 'all watches are active');
+
+# Ids begin anew with the extension; nothing of a former watch is taken for that of another.
+sql("SELECT count(*) FROM netbus.watch_next($watch)");
+sql("SELECT count(netbus.memory_store('former', tags => '{a}', id => i, model => 'm')) FROM generate_series(1, 50) i");
+sql("SELECT netbus.wait_for('memories_m')");
+sql(<<~SQL);
+	BEGIN;
+	DROP EXTENSION netbus CASCADE;
+	CREATE EXTENSION netbus;
+	SELECT netbus.create_log('l', shards => 2), netbus.create_model('memories', 'm');
+	SELECT setval('netbus.catalog_watch_id', $watch, false);
+	SELECT netbus.watch_memories(NULL, tag => 'a', model => 'm');
+	SELECT setval('netbus.catalog_watch_id', $log_watch, false);
+	SELECT netbus.watch_log('l', '"Log"', debounce => '0');
+	COMMIT;
+	SQL
+$log_session = listener('"Log"');
+sql("SELECT netbus.publish('l', '1', 'key'), netbus.memory_store('new', tags => '{a}', id => 1, model => 'm')");
+is(sql("SELECT op, record->>'content' FROM netbus.watch_next($watch)"), "current|new\nready|", 'a watch with the id of another: its rows');
+is(sql("SELECT count(*) FROM netbus.watch_next($watch, 1)"), 0, '... and changes');
+is((notes_until($log_session, sub { 1 }))[0]{events}, 1, '... and its place in a log');
+is(sql("SELECT string_agg(matches::text, ',' ORDER BY watch) FROM netbus.stat_watch WHERE watch IN ($watch, $log_watch)"), '1,1', '... and counts');
+$log_session->quit;
+
 sql('DROP EXTENSION netbus CASCADE');
 sql('CREATE EXTENSION netbus');
 worker_runs($node, 'app');
