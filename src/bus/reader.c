@@ -226,18 +226,23 @@ pass_gap(Reader *reader, uint64 to_seq)
 	reader->after_seq = to_seq;
 }
 
-/* Scan rows from after_seq + 1 up to a seq. */
-static void
+/* Scan rows from after_seq + 1 up to a seq.  False: that must not be. */
+static bool
 begin_scan(Reader *reader, uint64 to_seq)
 {
-	MemoryContext old = MemoryContextSwitchTo(reader->context);
+	MemoryContext old;
 
+	reader->wants_rows = reader->ring_only;
+	if (reader->wants_rows)
+		return false;
+	old = MemoryContextSwitchTo(reader->context);
 	if (reader->only_one)
 		to_seq = Min(to_seq, reader->after_seq + 1);
 	reader->scan = store_scan_begin(reader->log, reader->shard, reader->after_seq + 1, to_seq);
 	reader->scan_to = to_seq;
 	reader->reported = 0;
 	MemoryContextSwitchTo(old);
+	return true;
 }
 
 /*
@@ -296,8 +301,7 @@ fill_cold(Reader *reader)
 		return false;
 	if (floor > reader->after_seq + 1 && floor <= ends.first_seq && floor - 1 <= ends.stable_seq)
 		pass(reader, floor, floor - 1);
-	begin_scan(reader, PG_INT64_MAX);
-	return fill_from_rows(reader, false);
+	return begin_scan(reader, PG_INT64_MAX) && fill_from_rows(reader, false);
 }
 
 /* Get events into the buffers.  False: nothing stable is left. */
@@ -342,7 +346,8 @@ again:
 
 		if (reader->after_seq < stable_seq && reader->after_seq + 1 < floor_seq)
 		{
-			begin_scan(reader, Min(stable_seq, floor_seq - 1));
+			if (!begin_scan(reader, Min(stable_seq, floor_seq - 1)))
+				return false;
 			if (fill_from_rows(reader, true))
 				return true;
 			if (reader->only_one)
@@ -382,7 +387,8 @@ again:
 				{
 					/* The ring has skipped something; a hole if there are no rows. */
 					reader->positioned = false;
-					begin_scan(reader, header->base_seq - 1);
+					if (!begin_scan(reader, header->base_seq - 1))
+						return false;
 					if (fill_from_rows(reader, true))
 						return true;
 					if (reader->only_one)
@@ -407,8 +413,9 @@ again:
 	/* Behind the last frame there may be seqs that the ring has skipped. */
 	if (durable && reader->after_seq < stable_seq)
 	{
-		begin_scan(reader, stable_seq);
 		reader->positioned = false;
+		if (!begin_scan(reader, stable_seq))
+			return false;
 		if (fill_from_rows(reader, true))
 			return true;
 		if (reader->only_one)

@@ -37,6 +37,8 @@ typedef struct Reader
 	uint64 filtered;      /* events that did not match */
 	bool only_one;        /* nothing but event after_seq + 1 is wanted */
 	bool from_oldest;     /* until the first event, what is gone does not count as lost */
+	bool ring_only;       /* rows must not be read: there is no lock on the table */
+	bool wants_rows;      /* ring_only has kept us from going on */
 
 	/* the frame at hand, or a part of it: events [from, to), the next one first */
 	FrameHeader header;

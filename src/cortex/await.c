@@ -164,8 +164,9 @@ is_folded(ModelSlot *slot, uint64 seq)
 }
 
 /*
- * We have a lock on the model's log.  If the worker gets none, somebody waits for a
- * stronger one, hence for us, and we wait for the worker: PostgreSQL cannot know that.
+ * We have a lock on the model's log.  If the worker gets none, and needs it to read rows,
+ * somebody waits for a stronger one, hence for us, and we wait for the worker: PostgreSQL
+ * cannot know that.
  */
 static void
 check_deadlock(Model *model, uint32 *refused, int64 *refused_at)

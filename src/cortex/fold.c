@@ -25,7 +25,9 @@
  * the state is not read any more but built anew.
  *
  * Locks: AccessShareLock on the log's table, only if it is free at once; the
- * model's lock around each change.
+ * model's lock around each change.  If somebody waits to change the table, those who have
+ * it locked may wait for us, and he for them: then what the ring has is folded
+ * without that lock, which only the rows need.
  *
  *-------------------------------------------------------------------------
  */
@@ -259,11 +261,11 @@ keep_promise(ModelSlot *slot, uint64 bytes)
 }
 
 /*
- * Fold what the log has, until the deadline.  True: all that there was.  *to is
- * what is folded then, for the caller to tell.
+ * Fold what the log has, until the deadline; without a lock on its table what the ring has.
+ * True: all that there was.  *to is what is folded then, for the caller to tell.
  */
 static bool
-fold_log(Model *model, int64 deadline, uint64 *to)
+fold_log(Model *model, bool locked, int64 deadline, uint64 *to)
 {
 	ModelSlot *slot = model->slot;
 	NbLog *log = model->log;
@@ -284,6 +286,7 @@ fold_log(Model *model, int64 deadline, uint64 *to)
 	if (live && head <= from)
 		return true;
 	reader_open(&reader, log, 0, from);
+	reader.ring_only = !locked;
 	while (reader_next(&reader, UINT32_MAX, &event))
 	{
 		if (model_observer && model_observer->hold())
@@ -316,6 +319,7 @@ fold_log(Model *model, int64 deadline, uint64 *to)
 	if (reader.lost > 0)
 		pg_atomic_fetch_add_u64(&slot->lost, reader.lost);
 	pg_atomic_fetch_add_u64(&slot->events, n);
+	done &= !reader.wants_rows;
 	*to = done ? Max(head, reader.after_seq) : reader.after_seq;
 	reader_close(&reader);
 	if (done)
@@ -389,6 +393,15 @@ load_snapshot(Folding *folding, int64 deadline)
 	return false;
 }
 
+/* Is the model as it should be, and its log's ring at hand?  Then no lock is needed to look there. */
+static bool
+ring_at_hand(const Model *model)
+{
+	return model->log && model->log->relid == model->relid && model->log->valid &&
+		   model->log->shared && pg_atomic_read_u32(&model->slot->phase) == MODEL_READY &&
+		   nb_log_live(model->log) && pg_atomic_read_u32(&model->log->shared->folded);
+}
+
 /* Do some for a model.  Returns in how many milliseconds to come again; -1: when called. */
 static long
 fold_model(Folding *folding)
@@ -403,11 +416,8 @@ fold_model(Folding *folding)
 	bool done;
 
 	/* Without a transaction, if there is nothing to do. */
-	if (model->log && model->log->valid && model->log->shared &&
-		pg_atomic_read_u32(&model->slot->phase) == MODEL_READY && nb_log_live(model->log) &&
-		pg_atomic_read_u32(&model->log->shared->folded) &&
-		pg_atomic_read_u64(&log_ring(model->log->shared, 0)->stable_seq) <=
-			pg_atomic_read_u64(&model->slot->folded_seq))
+	if (ring_at_hand(model) && pg_atomic_read_u64(&log_ring(model->log->shared, 0)->stable_seq) <=
+								   pg_atomic_read_u64(&model->slot->folded_seq))
 		return -1;
 
 	aside = false;
@@ -415,12 +425,27 @@ fold_model(Folding *folding)
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	locked = ConditionalLockRelationOid(model->relid, AccessShareLock);
-	pg_atomic_write_u32(&model->slot->refused,
-						locked ? 0 : pg_atomic_read_u32(&model->slot->refused) + 1);
 	if (!locked)
+	{
+		uint64 from = pg_atomic_read_u64(&model->slot->folded_seq);
+
+		done = false;
 		next = LOCK_RETRY_MS;
+		if (ring_at_hand(model))
+		{
+			done = fold_log(model, false, deadline, &to);
+			if (!aside && to > 0)
+				publish_folded(model->slot, to);
+		}
+		if (done || to > from)
+			pg_atomic_write_u32(&model->slot->refused, 0);
+		else
+			pg_atomic_write_u32(&model->slot->refused,
+								pg_atomic_read_u32(&model->slot->refused) + 1);
+	}
 	else if ((table = get_rel_name(model->relid)) != NULL)
 	{
+		pg_atomic_write_u32(&model->slot->refused, 0);
 		model->log = nb_log_open(table + strlen(LOG_TABLE_PREFIX), AccessShareLock, ACL_SELECT);
 		pg_atomic_write_u32(&model->log->shared->folded, 1);
 		pg_memory_barrier();
@@ -429,7 +454,7 @@ fold_model(Folding *folding)
 			   load_snapshot(folding, deadline);
 		if (done)
 		{
-			done = fold_log(model, deadline, &to);
+			done = fold_log(model, true, deadline, &to);
 			if (!aside && to > 0)
 				publish_folded(model->slot, to);
 			if (done && pg_atomic_read_u32(&model->slot->phase) != MODEL_READY)

@@ -159,7 +159,8 @@ typedef struct ModelSlot
 	pg_atomic_uint64
 		deletes_to; /* no later event removes a record; raised by publishers before they commit */
 	pg_atomic_uint32 deleting; /* transactions that have yet to raise it, and may be seen */
-	pg_atomic_uint32 refused;  /* how often in a row the worker could not lock the log */
+	pg_atomic_uint32
+		refused; /* how often in a row the worker could not lock the log, and not go on without */
 	pg_atomic_uint64 promised; /* bytes that were published and may not be folded yet */
 
 	/* The last change that the observer has seen; behind applied_seq: one it will not see. By the worker. */

@@ -138,7 +138,8 @@ $node->safe_psql('app', "SELECT netbus.memory_store('x', id => 1, model => 'gone
 is($node->safe_psql('app', "SELECT netbus.wait_for('memories_gone', timeout => '1 min')"), 't', 'a model');
 set_point('fold:wait');
 $node->poll_query_until('app', "SELECT netbus.memory_store('x', id => 1, model => 'brake') > 1 OR count(*) = 1 FROM pg_stat_activity WHERE pid = $worker AND wait_event = 'Extension' AND state = 'active'");
-$node->safe_psql('app', "SELECT netbus.memory_store('x', id => 2, model => 'gone')");
+# So much that most of it is not in the ring, where the worker would find it without a lock.
+$node->safe_psql('app', "SELECT netbus.memory_store(repeat('x', 1000000), id => i, model => 'gone') FROM generate_series(2, 9) i");
 $session = $node->background_psql('app', on_error_stop => 0);
 $session->query_until(qr/started/, "\\echo started\nSELECT 'a query', netbus.memory_count(model => 'gone');\n\\echo :SQLSTATE ended\n");
 $node->poll_query_until('app', q[SELECT count(*) = 1 FROM pg_stat_activity WHERE query ~ '^SELECT .a query' AND wait_event = 'Extension']);
