@@ -1,5 +1,7 @@
 """What the tests with psycopg share."""
 
+import pathlib
+import re
 import time
 
 import psycopg
@@ -36,3 +38,10 @@ def in_wait(c, other):
         if one(c, "SELECT wait_event_type = 'Extension' FROM pg_stat_activity WHERE pid = %s", other.info.backend_pid):
             return
         time.sleep(0.01)
+
+
+def readme(language):
+    """The lines in that language that README has about watches."""
+    text = (pathlib.Path(__file__).parents[2] / 'README.md').read_text(encoding='utf-8')
+    section = re.search(r'^## Watchers\n(.*?)^## ', text, re.S | re.M).group(1)
+    return re.search(rf'^```{language}\n(.*?)^```', section, re.S | re.M).group(1)

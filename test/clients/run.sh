@@ -54,6 +54,7 @@ done
 if [ -n "$python" ]; then
 	driver psycopg "$python" psycopg_test.py
 	driver 'psycopg, consumers' "$python" psycopg_consume_test.py
+	driver 'psycopg, watches' "$python" psycopg_watch_test.py
 else
 	skip 'psycopg 3'
 fi
