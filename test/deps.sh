@@ -9,7 +9,7 @@ packages=(
 	make gcc libc6-dev libxxhash-dev
 	clang-14 libclang-rt-14-dev clang-format-14       # fuzzing, format check
 	perl libipc-run-perl                              # TAP tests
-	python3 python3-psycopg pgbouncer                 # driver tests
+	python3 python3-psycopg python3-asyncpg pgbouncer # driver tests
 )
 
 installed() {

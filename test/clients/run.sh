@@ -1,7 +1,7 @@
 #!/bin/bash
-# What drivers make of a call: psycopg 3 and node-postgres against a server
-# that PGHOST etc. lead to, and psycopg through pgbouncer. Prints TAP. What is
-# not installed is skipped.
+# What drivers make of a call: psycopg 3, asyncpg and node-postgres against a
+# server that PGHOST etc. lead to, and psycopg through pgbouncer. Prints TAP.
+# What is not installed is skipped.
 set -u
 cd "$(dirname "$0")" || exit 1
 
@@ -57,6 +57,12 @@ if [ -n "$python" ]; then
 	driver 'psycopg, watches' "$python" psycopg_watch_test.py
 else
 	skip 'psycopg 3'
+fi
+
+if [ -n "$python" ] && "$python" -c 'import asyncpg' 2>/dev/null; then
+	driver asyncpg "$python" asyncpg_watch_test.py
+else
+	skip 'asyncpg'
 fi
 
 # start_pooler: pgbouncer in transaction mode with two backends, at a free port.
