@@ -112,6 +112,7 @@ export NODE_PATH=${NODE_PATH:+$NODE_PATH:}/usr/share/nodejs:/usr/lib/nodejs
 if node -e 'require("pg")' 2>/dev/null; then
 	driver node-postgres node pg_test.js
 	driver 'node-postgres, consumers' node pg_consume_test.js
+	driver 'node-postgres, watches' node pg_watch_test.js
 else
 	skip 'node-postgres'
 fi
