@@ -158,8 +158,9 @@ typedef struct WatchShared
 	char last_error[WATCH_MAX_ERROR];
 
 	/* Of a watch that is pulled: lock, and the worker may read the pointer without. */
-	dsa_pointer_atomic deltas;  /* DeltaRing; invalid: nobody pulls it */
-	pg_atomic_uint64 pulled_at; /* nb_now_us(); by whoever pulls, without lock */
+	dsa_pointer_atomic deltas;     /* DeltaRing; invalid: nobody pulls it */
+	pg_atomic_uint64 pulled_at;    /* nb_now_us(); by whoever pulls, without lock */
+	pg_atomic_uint64 wanted_until; /* nb_now_us(); likewise: somebody may wait until then */
 
 	/* Of a watch of a log, by the worker: per shard, up to where events have been told. */
 	int shards;

@@ -529,13 +529,14 @@ drop_idle_deltas(void)
 	while ((watch = hash_seq_search(&scan)) != NULL)
 	{
 		WatchShared *shared = watch->shared;
+		int64 used;
 
 		if (!DsaPointerIsValid(dsa_pointer_atomic_read(&shared->deltas)))
 			continue;
 		any = true;
-		if ((int64) pg_atomic_read_u64(&shared->pulled_at) +
-				(int64) watch_idle_timeout * USECS_PER_SEC >
-			now)
+		used =
+			Max(pg_atomic_read_u64(&shared->pulled_at), pg_atomic_read_u64(&shared->wanted_until));
+		if (used + (int64) watch_idle_timeout * USECS_PER_SEC > now)
 			continue;
 		shared = watch_shared_find(watch->id, true);
 		watch_shared_drop_deltas(shared);

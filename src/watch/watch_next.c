@@ -143,6 +143,22 @@ copy_deltas(int64 id, uint64 after_seq, uint32 max, Deltas *deltas)
 	return found;
 }
 
+/* Who waits for deltas has not gone away, however long it is. */
+static void
+want_deltas(int64 id, int64 until)
+{
+	WatchShared *shared = watch_shared_find(id, false);
+	uint64 former;
+
+	if (!shared)
+		return;
+	former = pg_atomic_read_u64(&shared->wanted_until);
+	while (former < (uint64) until &&
+		   !pg_atomic_compare_exchange_u64(&shared->wanted_until, &former, until))
+		;
+	watch_shared_release(shared);
+}
+
 /* Have deltas kept. */
 static void
 keep_deltas(int64 id)
@@ -433,6 +449,7 @@ pull_deltas(Pull *pull, uint64 after_seq, uint32 max, int64 deadline)
 		put_row(pull, NO_SEQ, "resync", NULL);
 		return;
 	}
+	want_deltas(pull->row.id, deadline);
 	for (;;)
 	{
 		int64 left;

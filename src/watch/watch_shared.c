@@ -262,6 +262,7 @@ init_entry(WatchShared *shared, const WatchRow *row)
 	shared->last_error[0] = '\0';
 	dsa_pointer_atomic_init(&shared->deltas, InvalidDsaPointer);
 	pg_atomic_init_u64(&shared->pulled_at, 0);
+	pg_atomic_init_u64(&shared->wanted_until, 0);
 	shared->shards = 0;
 	shared->positions = InvalidDsaPointer;
 }

@@ -430,8 +430,17 @@ like(complaint($node, 'app', "SELECT * FROM netbus.watch_next($pulled, $place)")
 $pulled = sql("SELECT netbus.watch_tasks(NULL)");
 sql("SELECT count(*) FROM netbus.watch_next($pulled)");
 is(sql("SELECT kept_bytes > 0 FROM netbus.stat_watch WHERE watch = $pulled"), 't', 'changes are kept');
+my $waited = sql("SELECT netbus.watch_memories(NULL, tag => 'waited', model => 'm')");
+$waiter = $node->background_psql('app');
+$place = sql("SELECT max(seq) FROM netbus.watch_next($waited)");
+$waiter->query_until(qr/started/, "\\echo started\nCREATE TABLE told AS SELECT * FROM netbus.watch_next($waited, $place, wait => '60 s');\n\\echo ended\n");
+$node->poll_query_until('app', "SELECT count(*) = 1 FROM pg_stat_activity WHERE query ~ '^CREATE TABLE told' AND wait_event = 'Extension'");
 set_conf('netbus.watch_idle_timeout', '1s');
 ok($node->poll_query_until('app', "SELECT kept_bytes = 0 FROM netbus.stat_watch WHERE watch = $pulled"), '... for a while');
+sql("SELECT netbus.memory_store('at last', tags => '{waited}', id => 51, model => 'm')");
+$waiter->query_until(qr/ended/, '');
+is(sql("SELECT op, record->>'id' FROM told"), 'entered|51', '... and as long as somebody waits for more');
+$waiter->quit;
 
 is(sql("SELECT count(*) FROM netbus.stat_watch WHERE state <> 'active'"), 0, 'all watches are active');
 
