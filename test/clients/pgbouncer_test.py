@@ -6,6 +6,7 @@ backends, so what a call leaves behind in one of them would show.
 
 import os
 import threading
+import time
 
 import psycopg
 from psycopg.types.json import Jsonb
@@ -16,6 +17,8 @@ RECEIVE = 'SELECT seq, payload, deliveries FROM netbus.receive(%s, %s, %s)'
 ACK = 'SELECT netbus.ack(%s, %s)'
 PID = 'SELECT pg_backend_pid()'
 ASKED = ('pooled', 'c')
+NEXT = 'SELECT seq, op, record FROM netbus.watch_next(%s, %s, wait => %s)'
+STORE = "SELECT netbus.memory_store('pooled', %s, id => %s)"
 
 
 def connect(**options):
@@ -104,7 +107,50 @@ def consuming(c, other):
             'nothing is left, nothing held')
 
 
+def watching(c, other):
+    """LISTEN would be in one of the backends; pulling works in any."""
+    one(c, "SELECT netbus.create_model('memories', 'default', if_not_exists => true)")
+    watch = one(c, "SELECT netbus.watch_memories(NULL, tag => 'pooled')")
+    pids = set()
+    seq = None
+    ops = []
+    rows = {}
+    for i in range(12):
+        mine, its = (c, other) if i % 2 else (other, c)
+        with its.transaction():
+            pids.add(one(its, PID))
+            # What is being changed here is pulled by the next, from the other backend.
+            one(its, STORE, ['pooled'] if i % 3 else [], i % 4)
+            with mine.transaction():
+                pids.add(one(mine, PID))
+                for seq, op, record in mine.execute(NEXT, (watch, seq, '0')).fetchall():
+                    ops.append(op)
+                    if op == 'left':
+                        del rows[record['id']]
+                    elif record:
+                        rows[record['id']] = record['tags']
+    is_(len(pids), 2, 'watch_next: in two backends')
+    for seq, op, record in c.execute(NEXT, (watch, seq, '60 s')).fetchall():
+        rows[record['id']] = record['tags']
+    is_(rows, dict(c.execute("SELECT id::text, tags FROM netbus.memories(tag => 'pooled')").fetchall()),
+        'watch_next: the changes make up what there is')
+    is_(sorted(set(ops)), ['changed', 'entered', 'left', 'ready'], 'watch_next: and were of all kinds')
+
+    waiting = []
+    thread = threading.Thread(target=lambda: waiting.extend(other.execute(NEXT, (watch, seq, '60 s')).fetchall()))
+    thread.start()
+    with psycopg.connect(autocommit=True, port=os.environ['SERVER_PORT']) as direct:
+        for _ in range(3000):
+            if one(direct, "SELECT count(*) FROM pg_stat_activity WHERE query ~ 'watch_next' AND wait_event_type = 'Extension'"):
+                break
+            time.sleep(0.01)
+    one(c, STORE, ['pooled'], 99)
+    thread.join()
+    is_([(op, record['id']) for _, op, record in waiting], [('entered', '99')], 'watch_next: one that waits is woken through the pool')
+
+
 with connect(autocommit=True) as connection, connect(autocommit=True) as second:
     publishing(connection, second)
     consuming(connection, second)
+    watching(connection, second)
 print('done')
