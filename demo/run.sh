@@ -12,7 +12,7 @@ started=$EPOCHREALTIME
 work=$(mktemp -d) || exit 1
 checks=0 failed=0
 SHARDS=4
-MAX_BYTES=9000000 # all rings and memories together must fit into the 64 MB that a container may have
+MAX_BYTES=8000000 # all rings and memories together must fit into the 64 MB that a container may have
 SMALL=300000       # events of 100 bytes, for what takes many
 CLIENTS=4          # that publish when the server is killed
 
@@ -111,7 +111,7 @@ psql -Xq -v ON_ERROR_STOP=1 <<-END || die "could not store"
 		SELECT substr(convert_to(line, 'UTF8'), 1, 100) AS payload FROM generate_series(1, ($SMALL - 1) / $parsed + 1), entry LIMIT $SMALL;
 	CREATE TABLE small_row (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, payload bytea);
 	VACUUM ANALYZE small;
-	SELECT netbus.create_log('small', format => 'bytea') \\g /dev/null
+	SELECT netbus.create_log('small', format => 'bytea', ring_size => '2MB') \\g /dev/null
 	CALL store('log small', 'netbus.log_small', \$\$SELECT count(netbus.publish('small', payload)) FROM small\$\$);
 	CALL store('table, with an identity key', 'small_row', \$\$
 		WITH i AS (INSERT INTO small_row (payload) SELECT payload FROM small RETURNING 1) SELECT count(*) FROM i\$\$);
@@ -189,7 +189,7 @@ END
 # ---------------------------------------------------------------------------
 title "Changes of a table" "The trigger netbus.publish_row() makes an event of each row that changes: here, the newest version of each package."
 show <<-'END'
-	SELECT netbus.create_log('versions', ring_size => '8MB') \g /dev/null
+	SELECT netbus.create_log('versions', ring_size => '2MB') \g /dev/null
 	CREATE TABLE package (name text PRIMARY KEY, version text, changed timestamptz, entries int);
 	CREATE TRIGGER events AFTER INSERT OR UPDATE OR DELETE ON package
 		FOR EACH ROW EXECUTE FUNCTION netbus.publish_row('versions', 'name');
@@ -305,6 +305,44 @@ show -c "
 echo "  Medians of 100, as prepared statements inside the server, which read the texts."
 
 # ---------------------------------------------------------------------------
+title "Watch it change" \
+	"One session stores the newest entry of each package as a memory, which the next one replaces. Two others watch those of high" \
+	"urgency: a package enters with such an entry, changes with another, and leaves with the next that is not urgent. One pulls" \
+	"what changes, and says every 100th; the other LISTENs, and is told twice a second at most: which ids, in which events."
+urgent='{high,emergency,critical}'
+if [ "$(value "SELECT count(*) FROM entry WHERE doc->>'urgency' = ANY ('$urgent')")" -eq 0 ]; then
+	urgent='{unknown}'
+	printf '  None of these is urgent: those of unknown urgency make do.\n\n'
+fi
+value "SELECT netbus.create_model('memories', 'newest')" >/dev/null || die "could not make a model"
+watch=$(value "SELECT netbus.watch_memories('urgent', any_tags => '$urgent', debounce => '500 ms', model => 'newest')") || die "could not watch"
+psql -Xq -v ON_ERROR_STOP=1 -v VERBOSITY=terse -c "CALL pull($watch)" 2>&1 | sed -u 's/^NOTICE:  */  /' &
+pulling=$!
+# psql shows what it was told after each statement.
+{
+	echo 'LISTEN urgent;'
+	until [ -e "$work/stored" ]; do echo 'SELECT pg_sleep(0.1) \g /dev/null'; sleep 0.1; done
+	echo 'SELECT pg_sleep(0.7) \g /dev/null'
+	echo 'SELECT \g /dev/null'
+} | LC_ALL=C psql -Xq 2>&1 | sed -unE 's/^.* with payload "(.*)" received.*/\1/; s/^(.{118}).*/\1.../; s/^/  told: /p' &
+psql -Xq -v ON_ERROR_STOP=1 -c 'CALL store_newest(0.004)' || die "could not store"
+wait $pulling
+touch "$work/stored"
+wait
+echo
+show -c "
+	SELECT op, count(*) AS changes, count(DISTINCT package) AS packages,
+		round(extract(epoch FROM percentile_cont(0.5) WITHIN GROUP (ORDER BY delay)) * 1000, 2) AS median_delay_ms
+	FROM pulled GROUP BY op ORDER BY op" \
+	-c "SELECT watch, matches, notifications, coalesced, overflows, resyncs, kept, kept_bytes FROM netbus.stat_watch"
+echo "  Coalesced: changes that another of the same package made superfluous before the other session was told."
+mirrored=$(value "SELECT count(*) FROM mirror")
+urgent_now=$(value "SELECT netbus.memory_count(any_tags => '$urgent', model => 'newest')")
+mirror_differs=$(value "SELECT count(*) FROM mirror FULL JOIN netbus.memories(any_tags => '$urgent', model => 'newest') m ON m.id = mirror.id
+	WHERE (record->>'content', record->>'source', record->'tags') IS DISTINCT FROM (content, source, to_jsonb(tags))")
+value "SELECT netbus.drop_model('memories', 'newest')" >/dev/null
+
+# ---------------------------------------------------------------------------
 title "Statistics" "At every instant: offered = accepted + rejected + sampled_out, and accepted = retained + expired + evicted + aborted."
 show -c "
 	SELECT log, shard, next_seq, floor_seq, accepted, retained, evicted, aborted,
@@ -332,6 +370,8 @@ check "memories that are not as their entry" 0 \
 	"$(value "SELECT count(*) FROM entry e LEFT JOIN netbus.memories() m ON m.id = e.n
 		WHERE (m.content, m.tags, m.source, m.created) IS DISTINCT FROM (doc->>'text', ARRAY[package, doc->>'urgency'], doc->>'maintainer', date)")"
 check "questions that memories and table answer alike" "$(value "SELECT count(*) FROM asked")" "$(value "SELECT count(*) FROM asked WHERE same")"
+check "packages of high urgency, for the session that pulled" "$urgent_now" "$mirrored"
+check "packages of which it has another entry" 0 "$mirror_differs"
 check "orders: B and D by commit, E at once" "B D E" "$(value "SELECT string_agg(payload->>'order', ' ' ORDER BY seq) FROM netbus.read('orders')")"
 check "packages left according to the events of the trigger" "$(value "SELECT count(*) FROM package")" \
 	"$(value "SELECT sum(CASE payload->>'op' WHEN 'insert' THEN 1 WHEN 'delete' THEN -1 ELSE 0 END) FROM netbus.read('versions', max_events => 1000000)")"

@@ -88,6 +88,64 @@ BEGIN
 		pg_total_relation_size(relation), pg_current_wal_insert_lsn() - before FROM small;
 END $$;
 
+-- The newest entry of each package as a memory, which the next one replaces: the entries of a month
+-- are a transaction.
+CREATE PROCEDURE store_newest(pause float8) LANGUAGE plpgsql AS $$
+DECLARE
+	this_month date;
+BEGIN
+	CREATE TEMP TABLE package_id AS SELECT package, min(n) AS id FROM entry GROUP BY package;
+	FOR this_month IN SELECT DISTINCT month FROM entry ORDER BY month LOOP
+		PERFORM netbus.memory_store(doc->>'version', ARRAY[doc->>'urgency'], package, id => id, model => 'newest')
+			FROM (SELECT doc, package, id FROM entry JOIN package_id USING (package) WHERE month = this_month ORDER BY n) e;
+		COMMIT;
+		PERFORM pg_sleep(pause);
+	END LOOP;
+	INSERT INTO all_stored VALUES (now());
+END $$;
+
+-- The rows of a watch, by its changes alone; and what they were.
+CREATE TABLE mirror (id bigint PRIMARY KEY, record jsonb);
+CREATE TABLE pulled (seq bigint, op text, package text, delay interval);
+CREATE TABLE all_stored (at timestamptz);
+
+-- Pull them until all is stored. Reports every 100th of a kind.
+CREATE PROCEDURE pull(my_watch bigint) LANGUAGE plpgsql AS $$
+DECLARE
+	last_seq bigint;
+	seen jsonb := '{}';
+	nth int;
+	got int;
+	e record;
+	last_round bool;
+BEGIN
+	LOOP
+		SELECT count(*) > 0 INTO last_round FROM all_stored;
+		got := 0;
+		FOR e IN SELECT seq, op, (record->>'id')::bigint AS id, record, clock_timestamp() - (record->>'updated')::timestamptz AS delay
+				FROM netbus.watch_next(my_watch, last_seq, wait => '500 ms') LOOP
+			got := got + 1;
+			last_seq := e.seq;
+			CONTINUE WHEN e.op = 'ready';
+			IF e.op = 'left' THEN
+				DELETE FROM mirror WHERE id = e.id RETURNING record INTO e.record;
+			ELSE
+				INSERT INTO mirror VALUES (e.id, e.record) ON CONFLICT (id) DO UPDATE SET record = e.record;
+			END IF;
+			INSERT INTO pulled VALUES (e.seq, e.op, e.record->>'source', e.delay);
+			nth := coalesce(seen->e.op, '0')::int;
+			seen := seen || jsonb_build_object(e.op, nth + 1);
+			IF nth % 100 = 0 THEN
+				RAISE NOTICE 'seq %  %  %  %', lpad(e.seq::text, 5), rpad(e.op, 8),
+					rpad(left((e.record->>'source') || ' ' || (e.record->>'content'), 46), 46),
+					coalesce(to_char(extract(epoch FROM e.delay) * 1000, 'FM9990.00') || ' ms after it was stored', 'is no more');
+			END IF;
+		END LOOP;
+		COMMIT;
+		EXIT WHEN got = 0 AND last_round;
+	END LOOP;
+END $$;
+
 -- What both answers to a question were, and the median of the times that a prepared statement took.
 CREATE TABLE asked (n int GENERATED ALWAYS AS IDENTITY, question text, netbus text, in_netbus float8, in_table float8, same bool);
 
