@@ -215,10 +215,10 @@ bench_store() {
 		"ratio <= 0.1" "INSERT into the indexed table"
 }
 
-# clients NAME SCRIPT: note the transactions a second of two clients.
+# clients NAME SCRIPT [N]: note the transactions a second of two clients, or more.
 clients() {
 	echo "$2" >"$work/clients.sql"
-	PGOPTIONS='-c synchronous_commit=off' pgbench -n -M prepared -c 2 -j 2 -T 4 -f "$work/clients.sql" >"$work/out" 2>&1 ||
+	PGOPTIONS='-c synchronous_commit=off' pgbench -n -M prepared -c "${3:-2}" -j 2 -T 4 -f "$work/clients.sql" >"$work/out" 2>&1 ||
 		{ cat "$work/out" >&2; die "pgbench failed"; }
 	note "$1" "$(sed -n 's/^tps = \([0-9.]*\).*/\1/p' "$work/out")"
 }

@@ -3,12 +3,12 @@
  * latency.c
  *		From a commit on one connection to its receipt on another.
  *
- * usage: latency tail|receive|notify[-paced] COUNT [LOG]
+ * usage: latency tail|receive|notify|watch[-paced] COUNT [LOG]
  *
  * A closed loop in one process: connection B waits (in netbus.tail(), in
  * netbus.receive(), which is acknowledged and committed afterwards, or for a
- * notification), A publishes or notifies, and when B has it the next one
- * follows; paced: 100 microseconds later, so that B is surely asleep (busy
+ * notification), A publishes, notifies, or stores a memory that somebody has made
+ * a watch for, and when B has it the next one follows; paced: 100 microseconds later, so that B is surely asleep (busy
  * waiting, because the wake-up of an idle CPU is not what we measure).  The
  * time runs from before the statement is sent on A until B has the payload.
  * Prints median and p99 in microseconds.
@@ -142,6 +142,7 @@ main(int argc, char **argv)
 	int count = argc > 2 ? atoi(argv[2]) : 0;
 	bool tail;
 	bool receive;
+	bool watch;
 	bool paced;
 	const char *log = argc > 3 ? argv[3] : "lat";
 	int64_t *times;
@@ -153,6 +154,7 @@ main(int argc, char **argv)
 		return 2;
 	tail = strncmp(argv[1], "tail", 4) == 0;
 	receive = strncmp(argv[1], "receive", 7) == 0;
+	watch = strncmp(argv[1], "watch", 5) == 0;
 	paced = strstr(argv[1], "-paced") != NULL;
 	times = calloc(count, sizeof(*times));
 	a = connect_db();
@@ -189,12 +191,16 @@ main(int argc, char **argv)
 	}
 	else
 	{
-		prepare(a, "send", "SELECT pg_notify('lat', $1)");
+		prepare(a, "send",
+				watch ? "SELECT netbus.memory_store($1, '{lat}', model => 'lat')"
+					  : "SELECT pg_notify('lat', $1)");
 		PQclear(PQexec(b, "LISTEN lat"));
 	}
 
 	for (int i = -WARM_UP; i < count; i++)
 	{
+		PGnotify *notify = NULL;
+		PGresult *sent;
 		int64_t start;
 
 		snprintf(payload, sizeof(payload), "%0*d", PAYLOAD, i + WARM_UP);
@@ -226,16 +232,18 @@ main(int argc, char **argv)
 		}
 		else
 		{
-			PGnotify *notify;
-
 			while ((notify = PQnotifies(b)) == NULL)
 				take_in(b);
 			if (i >= 0)
 				times[i] = now_ns() - start;
-			expect(notify->extra, payload);
-			PQfreemem(notify);
+			if (!watch)
+				expect(notify->extra, payload);
 		}
-		PQclear(get_result(a));
+		sent = get_result(a);
+		if (watch && !strstr(notify->extra, PQgetvalue(sent, 0, 0)))
+			expect(notify->extra, PQgetvalue(sent, 0, 0));
+		PQfreemem(notify);
+		PQclear(sent);
 		if (receive)
 		{
 			execute(b, "ack");

@@ -2,13 +2,13 @@
 # The benchmarks: netbus beside its alternative, in the same run and in turns.
 # Prints markdown. Called by "make bench", which gives it a cluster of its own.
 #
-#   BENCH="publish lines"  only these, or "memory", "durable", "consume" or "cortex"; all: see below
+#   BENCH="publish lines"  only these, or "memory", "durable", "consume", "cortex" or "watch"; all: see below
 #   ROUNDS=5               rounds of each, of which the median counts
 #   SECONDS_TAIL=10        how long producer and reader run
 #
 # More settings in durable.sh, which has the benchmarks of logs with a table, in
-# consume.sh, which has those of consumers, filters and polling, and in cortex.sh, which
-# has those of models.
+# consume.sh, which has those of consumers, filters and polling, in cortex.sh, which
+# has those of models, and in watch.sh, which has those of watches.
 #
 # A round measures the alternatives one after the other in the same session,
 # which has done the same once before. Times are the client's (psql's \timing)
@@ -20,12 +20,14 @@ MEMORY="publish jsonb batch lines burst single wire latency read tail idle"
 DURABLE="bulk commit async cold get open pinned"
 CONSUME="receive client filter poll wakeup consumers"
 CORTEX="ask tasks store change wait fold million"
-ALL="$MEMORY $DURABLE $CONSUME $CORTEX"
+WATCH="writers told watches same"
+ALL="$MEMORY $DURABLE $CONSUME $CORTEX $WATCH"
 BENCH=" ${BENCH:-$ALL} "
 BENCH=${BENCH/ memory / $MEMORY }
 BENCH=${BENCH/ durable / $DURABLE }
 BENCH=${BENCH/ consume / $CONSUME }
 BENCH=${BENCH/ cortex / $CORTEX }
+BENCH=${BENCH/ watch / $WATCH }
 ROUNDS=${ROUNDS:-5}
 SECONDS_TAIL=${SECONDS_TAIL:-10}
 
@@ -543,6 +545,7 @@ facts() {
 . "${BASH_SOURCE%/*}/durable.sh"
 . "${BASH_SOURCE%/*}/consume.sh"
 . "${BASH_SOURCE%/*}/cortex.sh"
+. "${BASH_SOURCE%/*}/watch.sh"
 
 for name in $BENCH; do
 	case " $ALL " in *" $name "*) ;; *) die "unknown benchmark \"$name\"; there are: $ALL" ;; esac
