@@ -172,20 +172,17 @@ change_record(Model *model, const Record *record, const Event *event, const Imag
 	State *state = &model->state;
 	pg_atomic_uint64 *observed = &model->slot->observed_seq;
 	bool show = model_observer && event->seq > pg_atomic_read_u64(observed);
+	ArenaRef ref = 0;
 
 	model->event_seq = event->seq;
 	if (show)
 		model_observer->before(model, event->seq, event->id, record);
 	if (image)
-		state_put(state, image);
+		ref = state_put(state, image);
 	else
 		(void) state_remove(state, event->id);
 	if (show)
-	{
-		ArenaRef ref = image ? state_find(state, event->id) : 0;
-
 		model_observer->after(model, event->seq, event->id, ref ? state_record(state, ref) : NULL);
-	}
 	if (event->seq > pg_atomic_read_u64(observed))
 		pg_atomic_write_u64(observed, event->seq);
 }

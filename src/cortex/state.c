@@ -449,7 +449,7 @@ list_need(const State *state, const PostingList *list, bool inserts)
 	return inserts ? posting_need(&state->map, list) : 0;
 }
 
-void
+ArenaRef
 state_put(State *state, const Image *image)
 {
 	static Texts old_texts;
@@ -562,6 +562,7 @@ state_put(State *state, const Image *image)
 
 	if (!fresh && !image->same_values)
 		arena_free(map, former.blob);
+	return ref;
 }
 
 bool

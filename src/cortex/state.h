@@ -121,7 +121,7 @@ typedef struct Image
 extern void state_init(StateShared *shared);
 
 /* Insert or replace.  If there is no memory, grow() does not return, and nothing has changed. */
-extern void state_put(State *state, const Image *image);
+extern ArenaRef state_put(State *state, const Image *image);
 extern bool state_remove(State *state, int64_t id);
 
 /* 0: there is none. */

@@ -17,7 +17,8 @@
  *
  * The record before the change must be looked at before the change is made, because it
  * is changed in place.  Between the two calls the answers are kept in the watches, marked
- * by a stamp that counts the changes.
+ * by a stamp that counts the changes, and the record's values here: what a value brings
+ * that is the same after the change are candidates already.
  *
  * Private to the worker, which is the only one that changes records: it looks at them
  * without a lock.  Deltas go to shared memory under the lock of the watch.
@@ -29,11 +30,11 @@
 #include "watch/watch.h"
 
 #include "miscadmin.h"
-#include "utils/hsearch.h"
 #include "utils/memutils.h"
 
 #define MIN_BLIND_MS 1000
 #define MAX_BLIND_MS 10000
+#define FORMER_BYTES 1024
 
 /* What a key is of, besides an attribute */
 #define KEY_ID    STATE_MAX_ATTRS
@@ -41,16 +42,48 @@
 
 typedef struct IndexEntry
 {
-	uint64 key; /* hash key */
+	uint64 key;
+	Watch **watches;
 	int n;
 	int room;
-	Watch **watches;
+	char status;
 } IndexEntry;
 
-static HTAB *watch_index = NULL;
+#define SH_PREFIX          entry
+#define SH_ELEMENT_TYPE    IndexEntry
+#define SH_KEY_TYPE        uint64
+#define SH_KEY             key
+#define SH_HASH_KEY(tb, k) ((uint32) (k))
+#define SH_EQUAL(tb, a, b) ((a) == (b))
+#define SH_SCOPE           static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
 
-static uint64 stamp = 0;       /* counts changes */
-static Watch **touched = NULL; /* candidates of the change at hand */
+static entry_hash *watch_index = NULL;
+
+/*
+ * Most values of records are not in the index.  A bit for each key that is, and for those
+ * removed of late, says so without a look at the table, which is large.
+ */
+static uint64 *present = NULL;
+static uint64 present_bits = 0; /* a power of two */
+static uint64 present_stale = 0;
+
+/* A value of the record before the change, if it is of an attribute in the index and there was room for it. */
+typedef struct Former
+{
+	bool exists; /* the record was there */
+	uint32 state;
+	Value values[STATE_MAX_ATTRS];
+	char data[FORMER_BYTES];
+} Former;
+
+static Former former;
+
+static WatchedLog *watched = NULL; /* of the change at hand; NULL: it has no watches */
+static uint64 stamp = 0;           /* counts changes */
+static Watch **touched = NULL;     /* candidates of the change at hand */
 static int ntouched = 0;
 static int touched_room = 0;
 
@@ -62,6 +95,48 @@ key_of(const WatchedLog *log, int what, const char *data, uint32 len)
 	return nb_hash64(data, len, (uint64) log->relid << 8 | what);
 }
 
+static inline void
+present_add(uint64 key)
+{
+	uint64 bit = (key >> 32) & (present_bits - 1);
+
+	present[bit / 64] |= UINT64CONST(1) << bit % 64;
+}
+
+static inline bool
+present_may_have(uint64 key)
+{
+	uint64 bit = (key >> 32) & (present_bits - 1);
+
+	return present[bit / 64] >> bit % 64 & 1;
+}
+
+static void
+present_fill(void)
+{
+	entry_iterator i;
+	IndexEntry *entry;
+
+	memset(present, 0, present_bits / 8);
+	present_stale = 0;
+	entry_start_iterate(watch_index, &i);
+	while ((entry = entry_iterate(watch_index, &i)) != NULL)
+		present_add(entry->key);
+}
+
+static void
+present_grow(void)
+{
+	uint64 bits = Max(1024, present_bits * 2);
+	uint64 *larger = MemoryContextAllocHuge(TopMemoryContext, bits / 8);
+
+	if (present)
+		pfree(present);
+	present = larger;
+	present_bits = bits;
+	present_fill();
+}
+
 static void
 index_put(uint64 key, Watch *watch)
 {
@@ -69,14 +144,11 @@ index_put(uint64 key, Watch *watch)
 	IndexEntry *entry;
 
 	if (!watch_index)
-	{
-		HASHCTL ctl = {
-			.keysize = sizeof(uint64), .entrysize = sizeof(IndexEntry), .hcxt = TopMemoryContext};
-
-		watch_index =
-			hash_create("netbus watch index", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	}
-	entry = hash_search(watch_index, &key, HASH_ENTER, &found);
+		watch_index = entry_create(TopMemoryContext, 256, NULL);
+	if ((watch_index->members + 1) * UINT64CONST(8) > present_bits)
+		present_grow();
+	present_add(key);
+	entry = entry_insert(watch_index, key, &found);
 	if (!found)
 	{
 		entry->n = entry->room = 0;
@@ -97,7 +169,7 @@ index_put(uint64 key, Watch *watch)
 static void
 index_take(uint64 key, Watch *watch)
 {
-	IndexEntry *entry = hash_search(watch_index, &key, HASH_FIND, NULL);
+	IndexEntry *entry = watch_index ? entry_lookup(watch_index, key) : NULL;
 
 	for (int i = 0; entry && i < entry->n; i++)
 		if (entry->watches[i] == watch)
@@ -109,7 +181,9 @@ index_take(uint64 key, Watch *watch)
 	{
 		if (entry->watches)
 			pfree(entry->watches);
-		hash_search(watch_index, &key, HASH_REMOVE, NULL);
+		entry_delete_item(watch_index, entry);
+		if (++present_stale > present_bits / 16)
+			present_fill();
 	}
 }
 
@@ -228,81 +302,99 @@ matches(const Watch *watch, const State *state, const Record *record)
 	return text.data && text_contains(text.data, text.len, needle->text, needle->len);
 }
 
-/* Ask a watch about a record, unless that has been done. */
+/* Ask a watch about a record, unless it is a candidate already. */
 static void
 look(Watch *watch, const State *state, uint64 seq, const Record *record, bool after)
 {
-	if (watch->waits || seq <= watch->after_seq)
+	if (watch->stamp == stamp || watch->waits || seq <= watch->after_seq)
 		return;
-	if (watch->stamp != stamp)
+	if (ntouched == touched_room)
 	{
-		if (ntouched == touched_room)
-		{
-			int room = Max(64, touched_room * 2);
+		int room = Max(64, touched_room * 2);
 
-			touched = touched ? repalloc_huge(touched, room * sizeof(Watch *))
-							  : MemoryContextAlloc(TopMemoryContext, room * sizeof(Watch *));
-			touched_room = room;
-		}
-		touched[ntouched++] = watch;
-		watch->stamp = stamp;
-		watch->was = watch->is = watch->looked = false;
-		if (!after)
-		{
-			watch->was = matches(watch, state, record);
-			return;
-		}
+		touched = touched ? repalloc_huge(touched, room * sizeof(Watch *))
+						  : MemoryContextAlloc(TopMemoryContext, room * sizeof(Watch *));
+		touched_room = room;
 	}
-	if (after && !watch->looked)
-	{
-		watch->looked = true;
-		watch->is = matches(watch, state, record);
-	}
+	touched[ntouched++] = watch;
+	watch->stamp = stamp;
+	watch->was = !after && matches(watch, state, record);
+	watch->is = after && matches(watch, state, record);
 }
 
 static void
 look_up(uint64 key, const State *state, uint64 seq, const Record *record, bool after)
 {
-	IndexEntry *entry = hash_search(watch_index, &key, HASH_FIND, NULL);
+	IndexEntry *entry = present_may_have(key) ? entry_lookup(watch_index, key) : NULL;
 
 	for (int i = 0; entry && i < entry->n; i++)
 		look(entry->watches[i], state, seq, record, after);
 }
 
-/* Ask all candidates about a record. */
+/* Ask all about a record that are no candidates because of what it was before. */
 static void
 look_all(WatchedLog *log, const State *state, uint64 seq, const Record *record, bool after)
 {
 	const Schema *schema = state->schema;
 	const Blob *blob = state_blob(state, record);
+	int flag = record->flags & RECORD_STATE;
 
-	for (int i = 0; i < log->ngeneral; i++)
-		look(log->general[i], state, seq, record, after);
-	if (log->id_keys > 0)
-		look_up(key_of(log, KEY_ID, (const char *) &record->id, sizeof(int64)), state, seq, record,
-				after);
-	if (log->state_keys > 0)
+	if (!former.exists)
 	{
-		int value = record->flags & RECORD_STATE;
-
-		look_up(key_of(log, KEY_STATE, (const char *) &value, sizeof(int)), state, seq, record,
-				after);
+		for (int i = 0; i < log->ngeneral; i++)
+			look(log->general[i], state, seq, record, after);
+		if (log->id_keys > 0)
+			look_up(key_of(log, KEY_ID, (const char *) &record->id, sizeof(int64)), state, seq,
+					record, after);
 	}
+	if (log->state_keys > 0 && !(former.exists && former.state == flag))
+		look_up(key_of(log, KEY_STATE, (const char *) &flag, sizeof(int)), state, seq, record,
+				after);
 	for (int a = 0; a < schema->nattrs; a++)
 	{
+		const Value *same = &former.values[a];
 		Value value;
 		Value text;
 
 		if (log->attr_keys[a] == 0)
 			continue;
 		value = blob_value(blob, schema->nattrs, a);
-		if (!value.data)
+		if (!value.data || (former.exists && same->data && same->len == value.len &&
+							memcmp(same->data, value.data, value.len) == 0))
 			continue;
 		if (schema->attrs[a].type == ATTR_TEXT)
 			look_up(key_of(log, a, value.data, value.len), state, seq, record, after);
 		else
 			while (texts_next(&value, &text))
 				look_up(key_of(log, a, text.data, text.len), state, seq, record, after);
+	}
+}
+
+/* Keep what the record is before the change. */
+static void
+keep_former(const WatchedLog *log, const State *state, const Record *record)
+{
+	const Blob *blob = state_blob(state, record);
+	char *to = former.data;
+
+	former.exists = true;
+	former.state = record->flags & RECORD_STATE;
+	for (int a = 0; a < state->schema->nattrs; a++)
+	{
+		Value *value = &former.values[a];
+
+		value->data = NULL;
+		if (log->attr_keys[a] == 0)
+			continue;
+		*value = blob_value(blob, state->schema->nattrs, a);
+		if (!value->data || value->len > former.data + FORMER_BYTES - to)
+			value->data = NULL;
+		else
+		{
+			memcpy(to, value->data, value->len);
+			value->data = to;
+			to += value->len;
+		}
 	}
 }
 
@@ -352,7 +444,7 @@ deliver(Watch *watch, const State *state, WatchOp op, int64 id, uint64 seq, cons
 static void
 go_blind(WatchedLog *log)
 {
-	log->looking = 0;
+	log->looking = false;
 	log->blind_delay = Min(Max(log->blind_delay * 2, MIN_BLIND_MS), MAX_BLIND_MS);
 	log->blind_until = nb_now_us() + (int64) log->blind_delay * 1000;
 }
@@ -373,31 +465,39 @@ matcher_before(Model *model, uint64 seq, int64 id, const Record *record)
 {
 	WatchedLog *log = watched_log(model->relid);
 
+	watched = NULL;
 	if (!log || log->nmodel == 0)
 		return;
 	/* An error may have come between a change and our look at it. */
 	if (unlikely(watch_model_lost(model->slot)))
 		watch_lose_model(log, model->slot);
-	if (unlikely(log->looking != 0))
+	if (unlikely(log->looking))
 		go_blind(log);
 	if (unlikely(log->blind_until != 0) && !matcher_sees(log, model->slot))
 		return;
-	log->looking = seq;
+	log->looking = true;
 	stamp++;
 	ntouched = 0;
+	former.exists = false;
 	if (record)
+	{
 		look_all(log, &model->state, seq, record, false);
+		keep_former(log, &model->state, record);
+	}
+	watched = log;
 }
 
 /* ModelObserver.after */
 void
 matcher_after(Model *model, uint64 seq, int64 id, const Record *record)
 {
-	WatchedLog *log = watched_log(model->relid);
+	WatchedLog *log = watched;
 
-	if (!log || log->nmodel == 0 || log->looking != seq)
+	if (!log)
 		return;
 	debug_point("match");
+	for (int i = 0; record && i < ntouched; i++)
+		touched[i]->is = matches(touched[i], &model->state, record);
 	if (record)
 		look_all(log, &model->state, seq, record, true);
 	for (int i = 0; i < ntouched; i++)
@@ -412,6 +512,6 @@ matcher_after(Model *model, uint64 seq, int64 id, const Record *record)
 					id, seq, record);
 	}
 	ntouched = 0;
-	log->looking = 0;
+	log->looking = false;
 	log->blind_delay = 0;
 }

@@ -237,8 +237,7 @@ typedef struct Watch
 		counter; /* entries of the index, of the log and of one kind: these among them; NULL: it is not there */
 	uint64 stamp; /* of the change that is being looked at: */
 	bool was;     /* the record matched before it */
-	bool is;      /* it matches now, */
-	bool looked;  /* if that has been asked */
+	bool is;      /* it matches now */
 
 	/* notify.c */
 	Window window;
@@ -266,8 +265,7 @@ typedef struct WatchedLog
 	int attr_keys[STATE_MAX_ATTRS]; /* entries of the index by attribute, */
 	int state_keys;                 /* by state, */
 	int id_keys;                    /* by id */
-	uint64
-		looking; /* the change at which it is being looked; 0: none, or the last look ended well */
+	bool looking;                   /* at a change; in between: the last look has not ended well */
 	int64 blind_until; /* nb_now_us(); until then changes are not looked at; 0: they are */
 	int blind_delay;   /* milliseconds */
 

@@ -43,9 +43,10 @@
 #define LOADING_POLL_MS 50
 #define IDLE_CHECK_MS   10000 /* between two looks for deltas that nobody pulls */
 
-static HTAB *watches = NULL; /* Watch by id */
-static HTAB *logs = NULL;    /* WatchedLog by relid */
-static int nwaiting = 0;     /* watches that wait for their models */
+static HTAB *watches = NULL;        /* Watch by id */
+static HTAB *logs = NULL;           /* WatchedLog by relid */
+static WatchedLog *last_log = NULL; /* that was asked for; NULL: none, or it is gone */
+static int nwaiting = 0;            /* watches that wait for their models */
 
 static uint64 loaded = 0;      /* watch_changes() when rows were read, or given up */
 static bool read_once = false; /* this worker has read them */
@@ -100,7 +101,9 @@ watch_note_error(Watch *watch, const char *message)
 WatchedLog *
 watched_log(Oid relid)
 {
-	return logs ? hash_search(logs, &relid, HASH_FIND, NULL) : NULL;
+	if (last_log && last_log->relid == relid)
+		return last_log;
+	return last_log = logs ? hash_search(logs, &relid, HASH_FIND, NULL) : NULL;
 }
 
 void
@@ -192,6 +195,7 @@ leave_log(Watch *watch)
 	pfree(log->watches);
 	if (log->general)
 		pfree(log->general);
+	last_log = NULL;
 	hash_search(logs, &log->relid, HASH_REMOVE, NULL);
 }
 
