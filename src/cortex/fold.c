@@ -342,6 +342,7 @@ load_begin(Folding *folding)
 	model_adopt(model, model->slot);
 	model->state.enter = no_lock;
 	model->state.leave = no_lock;
+	model->state.filling = false;
 	folding->looked_for_snapshot = false;
 	if (folding->load)
 		snapshot_close(folding->load);

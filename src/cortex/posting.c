@@ -21,6 +21,8 @@
 #define FIRST_ROOM 4
 #define FIRST_DIR  8
 #define WINDOW     16 /* entries */
+#define DIGIT_BITS 8  /* of what is sorted */
+#define DIGITS     (1 << DIGIT_BITS)
 
 typedef struct Chunk
 {
@@ -302,6 +304,103 @@ posting_insert(ArenaMap *map, PostingList *list, int64_t at, ArenaRef record)
 	chunk->count++;
 	list->count++;
 	update_dir(map, list, i);
+}
+
+static inline uint64_t
+sort_key(const PostingEntry *entry)
+{
+	return (uint64_t) entry->at ^ UINT64_C(1) << 63;
+}
+
+/*
+ * Sort entries by time, digit by digit from the lowest; those of the same time stay as they
+ * are.  Returns where they are then: one of the two arrays.
+ */
+static PostingEntry *
+sort_entries(PostingEntry *entries, PostingEntry *scratch, size_t n)
+{
+	static size_t counts[sizeof(int64_t)][DIGITS];
+	bool sorted = true;
+
+	memset(counts, 0, sizeof(counts));
+	for (size_t i = 0; i < n; i++)
+	{
+		uint64_t key = sort_key(&entries[i]);
+
+		sorted = sorted && (i == 0 || entries[i - 1].at <= entries[i].at);
+		for (unsigned d = 0; d < sizeof(int64_t); d++)
+			counts[d][key >> d * DIGIT_BITS & (DIGITS - 1)]++;
+	}
+	if (sorted)
+		return entries;
+	for (unsigned d = 0; d < sizeof(int64_t); d++)
+	{
+		PostingEntry *from = entries;
+		size_t place = 0;
+
+		/* Many digits are the same in all. */
+		if (counts[d][sort_key(&entries[0]) >> d * DIGIT_BITS & (DIGITS - 1)] == n)
+			continue;
+		for (unsigned v = 0; v < DIGITS; v++)
+		{
+			size_t count = counts[d][v];
+
+			counts[d][v] = place;
+			place += count;
+		}
+		for (size_t i = 0; i < n; i++)
+			scratch[counts[d][sort_key(&from[i]) >> d * DIGIT_BITS & (DIGITS - 1)]++] = from[i];
+		entries = scratch;
+		scratch = from;
+	}
+	return entries;
+}
+
+void
+posting_fill(ArenaMap *map, PostingList *list, PostingEntry *entries, PostingEntry *scratch,
+			 size_t n)
+{
+	uint32_t nchunks = (n + POSTING_CHUNK - 1) / POSTING_CHUNK;
+
+	if (n == 0)
+		return;
+	entries = sort_entries(entries, scratch, n);
+	if (nchunks > 1)
+	{
+		uint32_t room = FIRST_DIR;
+
+		while (room < nchunks)
+			room *= 2;
+		list->dir = arena_alloc(map, room * sizeof(PostingDir));
+		list->dir_room = room;
+	}
+	for (uint32_t c = 0; c < nchunks; c++, entries += POSTING_CHUNK)
+	{
+		uint32_t count = c + 1 < nchunks ? POSTING_CHUNK : n - (size_t) c * POSTING_CHUNK;
+		uint32_t room = nchunks > 1 ? POSTING_CHUNK : FIRST_ROOM;
+		ArenaRef ref;
+		Chunk *chunk;
+
+		while (room < count)
+			room *= 2;
+		ref = chunk_new(map, room);
+		chunk = arena_at(map, ref);
+		for (uint32_t i = 0; i < count; i++)
+		{
+			chunk->ats[i] = entries[i].at;
+			chunk_records(chunk)[i] = entries[i].record;
+		}
+		chunk->count = count;
+		if (nchunks == 1)
+			list->dir = ref;
+		else
+		{
+			dir_of(map, list)[c].chunk = ref;
+			update_dir(map, list, c);
+		}
+	}
+	list->nchunks = nchunks;
+	list->count = n;
 }
 
 /* Give back the memory of a chunk that got nearly empty, the only one of its list. */

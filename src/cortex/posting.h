@@ -45,7 +45,21 @@ typedef struct PostingKey
 	int64_t id;
 } PostingKey;
 
+/* An entry on its own. */
+typedef struct PostingEntry
+{
+	int64_t at;
+	ArenaRef record;
+} PostingEntry;
+
 extern void posting_insert(ArenaMap *map, PostingList *list, int64_t at, ArenaRef record);
+
+/*
+ * Make an empty list of n entries at once, which come in the order of their records'
+ * ids and are put into the list's; scratch has room for as many.  Nobody may look meanwhile.
+ */
+extern void posting_fill(ArenaMap *map, PostingList *list, PostingEntry *entries,
+						 PostingEntry *scratch, size_t n);
 
 /* What an insertion allocates, at most; see arena_reserve(). */
 extern size_t posting_need(const ArenaMap *map, const PostingList *list);

@@ -16,6 +16,9 @@
  * record by record, what the latter says is in already.  What was removed meanwhile
  * and comes back that way is removed again by the same log.
  *
+ * Records come by created, so that a start appends them to most lists; those by updated
+ * and by id, where they would come into any place, are made when all are there.
+ *
  * A snapshot is believed if its checksums, its version and the log's
  * incarnation are right, and if the log has got as far as it says.  Otherwise
  * there is a WARNING, and the older one or the log itself serves.
@@ -267,6 +270,7 @@ snapshot_open(Model *model, uint64 head)
 		load->which = which;
 		load->table = best_table;
 		load->manifest = best;
+		model->state.filling = true;
 	}
 	return load;
 }
@@ -326,6 +330,19 @@ load_part(SnapshotLoad *load, Model *model, char *data, Size bytes)
 	return true;
 }
 
+/* All records are in the state: make the lists in other orders than that of the parts. */
+static void
+complete(State *state)
+{
+	Size bytes = sizeof(PostingEntry) * (state->shared->by_created.count + 1);
+	PostingEntry *entries = palloc_extended(bytes, MCXT_ALLOC_HUGE);
+	PostingEntry *scratch = palloc_extended(bytes, MCXT_ALLOC_HUGE);
+
+	state_complete(state, entries, scratch);
+	pfree(entries);
+	pfree(scratch);
+}
+
 bool
 snapshot_load(SnapshotLoad *load, Model *model, int64 deadline, uint64 *seq, bool *valid)
 {
@@ -365,6 +382,7 @@ snapshot_load(SnapshotLoad *load, Model *model, int64 deadline, uint64 *seq, boo
 	}
 	else
 	{
+		complete(&model->state);
 		pg_atomic_write_u64(&model->slot->snapshot_seq, load->manifest.seq);
 		pg_atomic_write_u64(&model->slot->snapshot_at, nb_now_us());
 	}

@@ -473,7 +473,7 @@ state_put(State *state, const Image *image)
 	if (image->same_values)
 		flags |= former.flags & (RECORD_ASCII | RECORD_ODD_CASE);
 	moves = fresh || former.created != image->created;
-	updates = fresh || former.updated != image->updated;
+	updates = !state->filling && (fresh || former.updated != image->updated);
 	changes = moves || ((former.flags ^ flags) & RECORD_STATE);
 
 	old_texts.n = new_texts.n = 0;
@@ -495,7 +495,7 @@ state_put(State *state, const Image *image)
 	need = list_need(state, &shared->by_created, moves) +
 		   list_need(state, &shared->by_updated, updates) +
 		   list_need(state, &shared->by_state[flags & RECORD_STATE], changes) +
-		   list_need(state, &shared->by_id, fresh);
+		   list_need(state, &shared->by_id, fresh && !state->filling);
 	for (int i = 0; i < new_texts.n; i++)
 		if (!new_texts.texts[i].kept)
 		{
@@ -521,7 +521,8 @@ state_put(State *state, const Image *image)
 		record->id = image->id;
 		table_put(slots_of(state, &shared->ids), shared->ids.mask, id_hash(image->id), ref);
 		shared->ids.used++;
-		posting_insert(map, &shared->by_id, image->id, ref);
+		if (!state->filling)
+			posting_insert(map, &shared->by_id, image->id, ref);
 	}
 	/* Entries come before others go, so that no list is given up in between. */
 	for (int i = 0; i < new_texts.n; i++)
@@ -597,6 +598,30 @@ state_remove(State *state, int64_t id)
 	arena_free(map, record.blob);
 	arena_free(map, ref);
 	return true;
+}
+
+void
+state_complete(State *state, PostingEntry *entries, PostingEntry *scratch)
+{
+	StateShared *shared = state->shared;
+	ArenaMap *map = &state->map;
+	size_t n = 0;
+	PostingCursor cursor;
+
+	for (cursor_open(&cursor, map, &shared->by_created, false); cursor.valid; cursor_next(&cursor))
+	{
+		entries[n].at = state_record(state, cursor.record)->id;
+		entries[n++].record = cursor.record;
+	}
+	posting_fill(map, &shared->by_id, entries, scratch, n);
+	n = 0;
+	for (cursor_open(&cursor, map, &shared->by_id, false); cursor.valid; cursor_next(&cursor))
+	{
+		entries[n].at = state_record(state, cursor.record)->updated;
+		entries[n++].record = cursor.record;
+	}
+	posting_fill(map, &shared->by_updated, entries, scratch, n);
+	state->filling = false;
 }
 
 /* ------------------------------------------------------------------ tests */

@@ -98,6 +98,9 @@ typedef struct State
 	/* Of the writer: keep readers out, let them in again. */
 	void (*enter)(struct State *state);
 	void (*leave)(struct State *state);
+
+	/* Of the writer: records are put, but come into lists by updated and by id with state_complete(). */
+	bool filling;
 } State;
 
 typedef struct Value
@@ -123,6 +126,12 @@ extern void state_init(StateShared *shared);
 /* Insert or replace.  If there is no memory, grow() does not return, and nothing has changed. */
 extern ArenaRef state_put(State *state, const Image *image);
 extern bool state_remove(State *state, int64_t id);
+
+/*
+ * The end of filling a state that nobody looks at yet: makes the lists that were left out.
+ * Room for as many entries as there are records, twice.
+ */
+extern void state_complete(State *state, PostingEntry *entries, PostingEntry *scratch);
 
 /* 0: there is none. */
 extern ArenaRef state_find(const State *state, int64_t id);

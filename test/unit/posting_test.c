@@ -311,6 +311,58 @@ test_ties(void)
 	clear();
 }
 
+/* Times few or many, small and of any size, in order or not: made at once, then changed. */
+static void
+test_fill(void)
+{
+	static const int sizes[] = {0, 1, 3, 4, 5, 9, 255, 256, 257, 511, 2048, 2049, 10000};
+	static PostingEntry filled[MAX_ENTRIES];
+	static PostingEntry scratch[MAX_ENTRIES];
+
+	for (unsigned s = 0; s < 4 * sizeof(sizes) / sizeof(sizes[0]); s++)
+	{
+		int n = sizes[s / 4];
+
+		for (int i = 0; i < n; i++)
+		{
+			ArenaRef record = arena_alloc(&map, sizeof(int64_t));
+			int64_t at = i;
+			int to;
+
+			if (s % 4 == 1)
+				at = rnd(5);
+			else if (s % 4 == 2)
+				at = (int64_t) rnd(100000) - 50;
+			else if (s % 4 == 3)
+				at = (int64_t) ((uint64_t) rnd(UINT32_MAX) << 32 | (uint64_t) rnd(100) << 20);
+			*(int64_t *) arena_at(&map, record) = next_id;
+			record_bytes += ARENA_OVERHEAD;
+			filled[i] = (PostingEntry){at, record};
+			to = find((PostingKey){at, next_id});
+			memmove(entries + to + 1, entries + to, (nentries - to) * sizeof(Entry));
+			entries[to] = (Entry){{at, next_id++}, record};
+			nentries++;
+		}
+		posting_fill(&map, &list, filled, scratch, n);
+		check();
+		if (list_bytes() > 13 * (n + POSTING_CHUNK))
+			bad++;
+		for (int i = 0; i < 500; i++)
+			if (nentries > 0 && rnd(2))
+				remove_entry(rnd(nentries));
+			else
+				insert(rnd(n + 1));
+		check();
+		posting_clear(&map, &list);
+		for (int i = 0; i < nentries; i++)
+			arena_free(&map, entries[i].record);
+		nentries = 0;
+		record_bytes = 0;
+	}
+	tap_ok(bad == 0, "a list is made at once");
+	clear();
+}
+
 static void
 test_remove(void)
 {
@@ -417,6 +469,7 @@ main(void)
 	test_append();
 	test_anywhere();
 	test_ties();
+	test_fill();
 	test_remove();
 	test_moves();
 	test_mixed();

@@ -234,6 +234,43 @@ test_values(void)
 	tap_is(bad, 0, "values are kept, also if they are put again");
 }
 
+/* Put all at first, with lists by updated and by id made at the end; some come twice. */
+static void
+test_filling(void)
+{
+	static PostingEntry entries[5000];
+	static PostingEntry scratch[5000];
+	int bad = 0;
+
+	for (int n = 0; n < 5000; n = n * 7 + 1)
+	{
+		start();
+		state.filling = true;
+		for (int i = 0; i < n + n / 10; i++)
+		{
+			Image image = {.id = (i % n * 7919 % 5003 - 2500) * 1000,
+						   .created = rnd(3) ? i : i % n,
+						   .updated = rnd(100),
+						   .flags = rnd(2)};
+
+			image.values[ATTR_CONTENT] = value_of(text, 10);
+			image.values[ATTR_TAGS] = tags(rnd(20), 2, 4);
+			state_put(&state, &image);
+		}
+		state_complete(&state, entries, scratch);
+		if (fixture_shared.by_id.count != (uint64_t) n || !state_check(&state))
+			bad++;
+		for (int i = 0; i < 2 * n; i++)
+			if (rnd(2))
+				put((rnd(5003) - INT64_C(2500)) * 1000, rnd(n), 10, "s", tags(rnd(20), 2, 4));
+			else
+				state_remove(&state, (rnd(5003) - INT64_C(2500)) * 1000);
+		if (!state_check(&state))
+			bad++;
+	}
+	tap_is(bad, 0, "a state is filled, and changes like any other");
+}
+
 /* Where memory ends a change does not happen. */
 static void
 test_full(void)
@@ -330,6 +367,7 @@ main(void)
 	test_terms();
 	test_many_tags();
 	test_values();
+	test_filling();
 	test_full();
 	test_overhead();
 	memory_release();
