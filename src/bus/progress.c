@@ -488,15 +488,16 @@ long
 progress_rotate(void)
 {
 	static bool copied = false;
-	ConsumerDatabase *database;
+	ConsumerDatabase *database = consumer_database();
 	int rows;
 	int former;
 
+	/* As a rule: the worker asks each time it wakes up. */
+	if (copied && pg_atomic_read_u32(&database->rows) < ROTATE_ROWS)
+		return -1;
 	StartTransactionCommand();
-	database = consumer_database();
 	former = 1 - pg_atomic_read_u32(&database->current);
-	if (!OidIsValid(nb_catalog_table(tables[0])) ||
-		(copied && pg_atomic_read_u32(&database->rows) < ROTATE_ROWS))
+	if (!OidIsValid(nb_catalog_table(tables[0])))
 	{
 		CommitTransactionCommand();
 		return -1;
