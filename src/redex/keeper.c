@@ -36,6 +36,7 @@
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 #define SEAL_MS          200  /* a hole that waits so long without a claim is sealed */
@@ -322,18 +323,36 @@ open_idle_logs(MemoryContext context)
 		(void) keep_guarded(lfirst_oid(lc), false);
 }
 
-/* Lists survive the transactions of a round in the job's memory. */
+/*
+ * The entries of this database, good until the next call.  The registry, where those of
+ * all databases are, is read when it has changed: that is seldom, and we come often.
+ */
 static RegistryEntry *
 own_entries(int *count)
 {
-	int all;
-	RegistryEntry *list = registry_list(&all);
+	static RegistryEntry *own = NULL;
+	static int nown = 0;
+	static uint64 seen = 0;
+	uint64 version = registry_version();
 
-	*count = 0;
-	for (int i = 0; i < all; i++)
-		if (list[i].key.database == MyDatabaseId)
-			list[(*count)++] = list[i];
-	return list;
+	if (version != seen)
+	{
+		int all;
+		RegistryEntry *list = registry_list(&all);
+
+		if (own)
+			pfree(own);
+		own = NULL;
+		nown = 0;
+		own = MemoryContextAlloc(TopMemoryContext, sizeof(RegistryEntry) * Max(all, 1));
+		for (int i = 0; i < all; i++)
+			if (list[i].key.database == MyDatabaseId)
+				own[nown++] = list[i];
+		pfree(list);
+		seen = version;
+	}
+	*count = nown;
+	return own;
 }
 
 static long

@@ -128,6 +128,7 @@ extern bool registry_find(Oid relid, RegistryEntry *entry);
 extern bool registry_insert(const RegistryEntry *entry);
 extern void registry_remove(const RegistryEntry *entry);
 extern RegistryEntry *registry_list(int *count);
+extern uint64 registry_version(void);
 extern void registry_reap(bool own_database);
 extern void registry_note_change(void);
 

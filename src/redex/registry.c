@@ -43,12 +43,13 @@
 
 #define REGISTRY_AREA_SIZE (256 * 1024)
 
-/* In the main segment; constant after startup, but for the atomic.  The DSA area follows. */
+/* In the main segment; constant after startup, but for the atomics.  The DSA area follows. */
 typedef struct RegistryShared
 {
 	dshash_table_handle handle;
 	int tranche;
 	pg_atomic_uint64 changes; /* transactions that created or dropped a log, plus 1 */
+	pg_atomic_uint64 version; /* entries that came or went, plus 1 */
 } RegistryShared;
 
 static RegistryShared *registry_shared = NULL;
@@ -86,6 +87,7 @@ nb_registry_shmem_init(void)
 		dshash_table *table;
 
 		pg_atomic_init_u64(&registry_shared->changes, 1);
+		pg_atomic_init_u64(&registry_shared->version, 1);
 		registry_shared->tranche = GetNamedLWLockTranche("netbus_registry")->lock.tranche;
 		params = registry_params();
 		area = dsa_create_in_place(registry_raw_area(), REGISTRY_AREA_SIZE,
@@ -171,6 +173,8 @@ registry_insert(const RegistryEntry *entry)
 	if (!found)
 		*slot = *entry;
 	dshash_release_lock(registry, slot);
+	if (!found)
+		pg_atomic_fetch_add_u64(&registry_shared->version, 1);
 	return !found;
 }
 
@@ -187,10 +191,18 @@ registry_remove(const RegistryEntry *entry)
 	if (found->handle == entry->handle)
 	{
 		dshash_delete_entry(registry, found);
+		pg_atomic_fetch_add_u64(&registry_shared->version, 1);
 		dsm_unpin_segment(entry->handle);
 	}
 	else
 		dshash_release_lock(registry, found);
+}
+
+/* An entry that has come or gone raises it afterwards; none changes otherwise. */
+uint64
+registry_version(void)
+{
+	return pg_atomic_read_u64(&registry_shared->version);
 }
 
 /* Copies of all entries, of all databases, palloc'd. */
