@@ -151,6 +151,16 @@ update_dir(ArenaMap *map, PostingList *list, uint32_t i)
 	dir->count = chunk->count;
 }
 
+/* The same after a change at a place in a chunk: its first entry is seldom another. */
+static inline void
+update_count(ArenaMap *map, PostingList *list, uint32_t i, uint32_t place, uint32_t count)
+{
+	if (place == 0)
+		update_dir(map, list, i);
+	else if (list->dir_room > 0)
+		dir_of(map, list)[i].count = count;
+}
+
 static void
 insert_dir(ArenaMap *map, PostingList *list, uint32_t i, ArenaRef chunk)
 {
@@ -303,7 +313,7 @@ posting_insert(ArenaMap *map, PostingList *list, int64_t at, ArenaRef record)
 	chunk_records(chunk)[place] = record;
 	chunk->count++;
 	list->count++;
-	update_dir(map, list, i);
+	update_count(map, list, i, place, chunk->count);
 }
 
 static inline uint64_t
@@ -450,7 +460,7 @@ posting_remove(ArenaMap *map, PostingList *list, int64_t at, ArenaRef record)
 		remove_dir(map, list, i);
 	else
 	{
-		update_dir(map, list, i);
+		update_count(map, list, i, place, chunk->count);
 		/* Two that leave a quarter of one free become one. */
 		for (uint32_t first = i > 0 ? i - 1 : 0; first <= i && first + 1 < list->nchunks; first++)
 		{

@@ -390,8 +390,9 @@ blob_size(const Schema *schema, const Value *values)
 	return bytes;
 }
 
+/* former: the record as it is, which values may come from; NULL: there is none. */
 static ArenaRef
-make_blob(State *state, const Image *image, uint32_t *flags)
+make_blob(State *state, const Image *image, const Record *former, uint32_t *flags)
 {
 	const Schema *schema = state->schema;
 	Value search = image->values[schema->search];
@@ -402,14 +403,25 @@ make_blob(State *state, const Image *image, uint32_t *flags)
 	Blob *blob;
 	char *to;
 	bool ascii = true;
+	const Blob *same = NULL; /* the former blob, if what is searched is still in there */
 
+	if (former)
+	{
+		const Blob *old = state_blob(state, former);
+		Value value = blob_value(old, schema->nattrs, schema->search);
+
+		if (value.data == search.data && value.len == search.len)
+			same = old;
+	}
 	ref = arena_alloc(&state->map, bytes);
 	blob = arena_at(&state->map, ref);
 	blob->bytes = bytes;
 	blob->nulls = 0;
 	blob->digest_words = words;
 	to = (char *) blob + blob_head(schema);
-	if (words > 0)
+	if (words > 0 && same)
+		memcpy(to, blob_digest(same, schema->nattrs), words * sizeof(uint64_t));
+	else if (words > 0)
 		digest_make((uint64_t *) to, words, search.data, search.len);
 	to += words * sizeof(uint64_t);
 	for (int a = 0; a < schema->nattrs; a++)
@@ -423,8 +435,11 @@ make_blob(State *state, const Image *image, uint32_t *flags)
 		end += value->data ? value->len : 0;
 		blob->ends[a] = end;
 	}
-	for (uint32_t i = 0; search.data && i < search.len && ascii; i++)
-		ascii = (search.data[i] & 0x80) == 0;
+	if (same)
+		ascii = former->flags & RECORD_ASCII;
+	else
+		for (uint32_t i = 0; search.data && i < search.len && ascii; i++)
+			ascii = (search.data[i] & 0x80) == 0;
 	*flags = (*flags & ~RECORD_ASCII) | (ascii ? RECORD_ASCII : 0);
 	return ref;
 }
@@ -513,7 +528,8 @@ state_put(State *state, const Image *image)
 	if (fresh)
 		ref = arena_alloc(map, sizeof(Record));
 	record = state_record(state, ref);
-	blob = image->same_values ? former.blob : make_blob(state, image, &flags);
+	blob =
+		image->same_values ? former.blob : make_blob(state, image, fresh ? NULL : &former, &flags);
 
 	state->enter(state);
 	if (fresh)

@@ -11,6 +11,7 @@
  *
  *-------------------------------------------------------------------------
  */
+#include "cortex/search.h"
 #include "state_fixture.h"
 #include "tap.h"
 
@@ -234,6 +235,59 @@ test_values(void)
 	tap_is(bad, 0, "values are kept, also if they are put again");
 }
 
+/* Has a record what its text is searched by? */
+static bool
+searchable(int64_t id)
+{
+	static uint64_t digest[4096];
+	const Record *record = state_record(&state, state_find(&state, id));
+	const Blob *blob = state_blob(&state, record);
+	Value value = blob_value(blob, 4, ATTR_CONTENT);
+	bool ascii = memchr(value.data, 0xe9, value.len) == NULL;
+
+	digest_make(digest, blob->digest_words, value.data, value.len);
+	return blob->digest_words == digest_words(value.len) &&
+		   memcmp(digest, blob_digest(blob, 4), blob->digest_words * sizeof(uint64_t)) == 0 &&
+		   ascii == !!(record->flags & RECORD_ASCII);
+}
+
+static void
+test_search(void)
+{
+	int bad = 0;
+
+	start();
+	for (uint32_t len = 1; len < 100000; len += 1 + len / 3)
+		for (int beyond = 0; beyond < 2; beyond++)
+		{
+			Image image = {.id = 1};
+			Value *content = &image.values[ATTR_CONTENT];
+			const Blob *blob;
+
+			for (uint32_t i = 0; i < len; i++)
+				text[i] = 'a' + rnd(26);
+			if (beyond)
+				text[len - 1] = (char) 0xe9;
+			put(1, 1, len, NULL, tags(0, 3, 5));
+			if (!searchable(1))
+				bad++;
+			/* The same text with other tags, then a part of it. */
+			blob = state_blob(&state, state_record(&state, state_find(&state, 1)));
+			*content = blob_value(blob, 4, ATTR_CONTENT);
+			image.values[ATTR_TAGS] = tags(1, 3, 5);
+			state_put(&state, &image);
+			if (!searchable(1) || tagged("00003") != 1)
+				bad++;
+			blob = state_blob(&state, state_record(&state, state_find(&state, 1)));
+			*content = blob_value(blob, 4, ATTR_CONTENT);
+			content->len /= 2;
+			state_put(&state, &image);
+			if (!searchable(1))
+				bad++;
+		}
+	tap_is(bad, 0, "a text is searched by what it is, also if it stays when others change");
+}
+
 /* Put all at first, with lists by updated and by id made at the end; some come twice. */
 static void
 test_filling(void)
@@ -367,6 +421,7 @@ main(void)
 	test_terms();
 	test_many_tags();
 	test_values();
+	test_search();
 	test_filling();
 	test_full();
 	test_overhead();
