@@ -296,6 +296,30 @@ SELECT count(*) AS differing FROM netbus.watch_next((SELECT min(watch) FROM watc
 		OR m.created <> (n.record->>'created')::timestamptz OR m.updated <> (n.record->>'updated')::timestamptz;
 
 --
+-- What a record still has after a change, and many keys that come and go
+--
+SELECT netbus.watch_memories(NULL, source => repeat('s', 1000), model => 'm') AS long, netbus.watch_memories(NULL, scope => 'k', model => 'm') AS short,
+	netbus.watch_memories(NULL, tag => 'k600', model => 'm') AS one, netbus.watch_memories(NULL, pinned => true, model => 'm') AS state \gset
+SELECT netbus.watch_memories(NULL, any_tags => (SELECT array_agg('k' || i) FROM generate_series(1, 900) i), model => 'm') AS many \gset
+SELECT DISTINCT n.op FROM unnest(ARRAY[:long, :short, :one, :state, :many]) w, netbus.watch_next(w) n;
+SELECT seq AS from FROM netbus.watch_next(:many) \gset
+SELECT netbus.memory_store('x', tags => array_agg('k' || i), source => repeat('s', 1000), scope => 'k', id => 900, model => 'm') FROM generate_series(301, 700) i;
+SELECT netbus.memory_pin(900, 'm');
+SELECT netbus.memory_retag(900, array_agg('k' || i), 'm') FROM generate_series(501, 950) i;
+SELECT netbus.memory_retag(900, '{k600,k901}', 'm');
+SELECT netbus.wait_for('memories_m', timeout => '20 s');
+SELECT string_agg(seq - :from || ' ' || op, ', ' ORDER BY seq) FROM netbus.watch_next(:many, :from);
+SELECT netbus.unwatch(:many);
+SELECT netbus.memory_unpin(900, 'm');
+SELECT netbus.memory_retag(900, '{k1}', 'm');
+SELECT netbus.memory_store('y', tags => '{k600}', source => 's', scope => 'k', id => 900, model => 'm');
+SELECT netbus.memory_delete(900, 'm');
+SELECT netbus.wait_for('memories_m', timeout => '20 s');
+SELECT name, string_agg(seq - :from || ' ' || op, ', ' ORDER BY seq) FROM (VALUES ('long', :long), ('short', :short), ('one', :one), ('state', :state)) w (name, watch),
+	netbus.watch_next(w.watch, :from) GROUP BY name ORDER BY name;
+SELECT count(netbus.unwatch(watch)) FROM unnest(ARRAY[:long, :short, :one, :state]) watch;
+
+--
 -- The end
 --
 SELECT netbus.drop_model('memories', 'r'), netbus.drop_model('tasks', 'r'), netbus.drop_model('memories', 'm'), netbus.drop_model('tasks', 't'), netbus.drop_model('tasks', 'default');
