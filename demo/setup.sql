@@ -127,7 +127,10 @@ BEGIN
 			got := got + 1;
 			last_seq := e.seq;
 			CONTINUE WHEN e.op = 'ready';
-			IF e.op = 'left' THEN
+			IF e.op = 'resync' THEN
+				DELETE FROM mirror;
+				CONTINUE;
+			ELSIF e.op = 'left' THEN
 				DELETE FROM mirror WHERE id = e.id RETURNING record INTO e.record;
 			ELSE
 				INSERT INTO mirror VALUES (e.id, e.record) ON CONFLICT (id) DO UPDATE SET record = e.record;
