@@ -106,6 +106,7 @@ put_delta(Pull *pull, const Delta *delta)
 typedef struct Deltas
 {
 	char *data;
+	Size room;
 	Size len;
 	uint32 count;
 } Deltas;
@@ -127,8 +128,12 @@ copy_deltas(int64 id, uint64 after_seq, uint32 max, Deltas *deltas)
 		const Delta *delta = NULL;
 
 		pg_atomic_write_u64(&shared->pulled_at, nb_now_us());
-		if (!deltas->data)
-			deltas->data = palloc(ring->size);
+		/* It may be another ring than last time. */
+		if (deltas->room < ring->size)
+		{
+			deltas->data = deltas->data ? repalloc(deltas->data, ring->size) : palloc(ring->size);
+			deltas->room = ring->size;
+		}
 		while (deltas->count < max && (delta = delta_next(ring, delta)) != NULL)
 		{
 			if (delta->seq <= after_seq)

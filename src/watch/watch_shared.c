@@ -221,6 +221,7 @@ watch_shared_keep_deltas(WatchShared *shared)
 	delta_init(dsa_get_address(area, ring), size, PG_UINT64_MAX);
 	pg_write_barrier();
 	dsa_pointer_atomic_write(&shared->deltas, ring);
+	nb_worker_wake(MyDatabaseId); /* who has to look when it is idle */
 	return true;
 }
 

@@ -441,6 +441,10 @@ sql("SELECT netbus.memory_store('at last', tags => '{waited}', id => 51, model =
 $waiter->query_until(qr/ended/, '');
 is(sql("SELECT op, record->>'id' FROM told"), 'entered|51', '... and as long as somebody waits for more');
 $waiter->quit;
+# Once more, when the worker has found that there is nothing to give back and does not look any more.
+sleep 11;
+sql("SELECT count(*) FROM netbus.watch_next($pulled)");
+ok($node->poll_query_until('app', "SELECT kept_bytes = 0 FROM netbus.stat_watch WHERE watch = $pulled"), '... whenever they were kept');
 
 is(sql("SELECT count(*) FROM netbus.stat_watch WHERE state <> 'active'"), 0, 'all watches are active');
 
