@@ -364,6 +364,9 @@ visit_row(const WatchRow *row, void *arg)
 	watch->row.xmin = row->xmin;
 	watch->row.tid = row->tid;
 	watch->seen = true;
+	/* A window that is open ends by the new debounce, if that is sooner. */
+	if (watch->queued)
+		notify_queue(watch, nb_now_us() + row->debounce);
 }
 
 /* Forget the watches whose rows are gone. */

@@ -185,6 +185,13 @@ is(sql("SELECT overflows >= 1 FROM netbus.stat_watch WHERE watch = $watch"), 't'
 sql("SELECT count(netbus.memory_delete(i, 'm')) FROM generate_series(100000, 101000) i");
 notes_until($session, sub { $_[0]{overflow} });
 
+# A shorter debounce counts for what is already waiting.
+sql("SELECT netbus.watch_memories('c', tag => 'a', debounce => '1 day', model => 'm')");
+sql("SELECT netbus.memory_pin(1, 'm')");
+sql("SELECT netbus.wait_for('memories_m')");
+sql("SELECT netbus.watch_memories('c', tag => 'a', debounce => '0', model => 'm')");
+is(short((notes_until($session, sub { 1 }))[0]), '~1', 'a shorter debounce');
+
 # No ids.
 sql("SELECT netbus.watch_memories('c', tag => 'a', payload => 'none', debounce => '0', model => 'm')");
 sql("SELECT netbus.memory_pin(1, 'm')");
