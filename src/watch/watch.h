@@ -319,6 +319,7 @@ extern void watch_log_add(Watch *watch, bool known);
 extern void watch_log_remove(Watch *watch);
 extern void watch_log_free(WatchedLog *log);
 extern long watch_log_run(WatchedLog *log);
+extern bool watch_log_begun(const Watch *watch);                    /* the log has been read */
 extern bool watch_log_idle(const Watch *watch);                     /* nothing to tell */
 extern void watch_log_seqs(const Watch *watch, StringInfo payload); /* the seqs of a note */
 extern void watch_log_told(Watch *watch);                           /* the note has gone out */

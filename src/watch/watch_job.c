@@ -123,7 +123,9 @@ watch_lose(Watch *watch, uint64 seq)
 	if (watch->row.channel[0] == '\0')
 		return;
 	pg_atomic_write_u32(&watch->shared->pending, 1);
-	notify_queue(watch, nb_now_us());
+	/* Of a log, only when it is known what comes later. */
+	if (!watch->telling || watch_log_begun(watch))
+		notify_queue(watch, nb_now_us());
 }
 
 bool

@@ -10,7 +10,8 @@
  * Up to where a watch has been told is in shared memory (WatchShared.positions): the log
  * itself keeps what was published, so a worker that takes over reads on from there and
  * loses nothing.  After a start of the server reading begins with what is new, and the
- * watch is told so.
+ * watch is told so; likewise where the log does not reach as far as the watch has been
+ * told, as when a dump has brought the watch but no events of a memory log.
  *
  * Locks: AccessShareLock on the log's table while it is read, only if it is free at once.
  * Positions are written by the worker without a lock, and read by its successor.
@@ -37,11 +38,11 @@
 #define MOVE_EVERY_US 1000000
 #define MIN_RETRY_MS  100
 #define MAX_RETRY_MS  10000
+#define FROM_HEAD     PG_UINT64_MAX /* a position: what is new when the log is first read */
 
 /* What a watch has to be told of its log. */
 typedef struct LogTelling
 {
-	bool from_head; /* it begins with what is new when the log is first read */
 	uint64 events;
 	struct
 	{
@@ -85,6 +86,8 @@ watch_log_add(Watch *watch, bool known)
 	bool kept = known && DsaPointerIsValid(shared->positions) && shared->shards == shards;
 	LogReading *reading = log->reading;
 
+	bool anew = false;
+
 	if (!kept)
 	{
 		dsa_pointer positions =
@@ -97,8 +100,9 @@ watch_log_add(Watch *watch, bool known)
 			dsa_free(watch_area(), shared->positions);
 		shared->positions = positions;
 		shared->shards = shards;
-		memcpy(positions_of(watch), watch->row.starts, shards * sizeof(uint64));
-		telling->from_head = watch->row.created < watch_life_began();
+		for (int i = 0; i < shards; i++)
+			positions_of(watch)[i] =
+				watch->row.created < watch_life_began() ? FROM_HEAD : watch->row.starts[i];
 	}
 	if (!reading)
 	{
@@ -111,17 +115,21 @@ watch_log_add(Watch *watch, bool known)
 	}
 	for (int i = 0; i < shards; i++)
 	{
-		telling->shard[i].from = positions_of(watch)[i];
-		if (!reading->begun && !telling->from_head && i < reading->shards)
-			reading->read_to[i] = Min(reading->read_to[i], telling->shard[i].from);
+		uint64 *position = &positions_of(watch)[i];
+
+		if (reading->begun && *position == FROM_HEAD && i < reading->shards)
+		{
+			*position = reading->read_to[i];
+			anew = true;
+		}
+		telling->shard[i].from = *position;
+		if (!reading->begun && i < reading->shards)
+			reading->read_to[i] = Min(reading->read_to[i], *position);
 	}
 	watch->telling = telling;
 	log_index_forget(log);
-	if (reading->begun && telling->from_head)
-	{
-		telling->from_head = false;
+	if (anew)
 		watch_lose(watch, 0);
-	}
 }
 
 void
@@ -139,6 +147,12 @@ watch_log_free(WatchedLog *log)
 		pfree(log->reading);
 	log->reading = NULL;
 	log_index_forget(log);
+}
+
+bool
+watch_log_begun(const Watch *watch)
+{
+	return watch->log->reading->begun;
 }
 
 bool
@@ -200,7 +214,7 @@ watch_log_told(Watch *watch)
 
 /* --------------------------------------------------------------- reading */
 
-/* When the log is read for the first time: where do those begin that begin with what is new? */
+/* When the log is read for the first time: where do those begin that it does not reach? */
 static void
 begin_reading(WatchedLog *log)
 {
@@ -213,19 +227,18 @@ begin_reading(WatchedLog *log)
 		reading->read_to[s] = Min(reading->read_to[s], head);
 		for (int i = 0; i < log->nwatches; i++)
 		{
-			LogTelling *telling = log->watches[i]->telling;
+			Watch *watch = log->watches[i];
 
-			if (telling && telling->from_head && s < log->watches[i]->row.nstarts)
-				telling->shard[s].from = positions_of(log->watches[i])[s] = head;
+			if (!watch->telling || s >= watch->row.nstarts || watch->telling->shard[s].from <= head)
+				continue;
+			watch->telling->shard[s].from = positions_of(watch)[s] = head;
+			watch->lost = true;
 		}
 	}
 	reading->begun = true;
 	for (int i = 0; i < log->nwatches; i++)
-		if (log->watches[i]->telling && log->watches[i]->telling->from_head)
-		{
-			log->watches[i]->telling->from_head = false;
+		if (log->watches[i]->telling && log->watches[i]->lost)
 			watch_lose(log->watches[i], 0);
-		}
 }
 
 /* An event: does it concern this watch? */

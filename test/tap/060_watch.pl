@@ -275,12 +275,24 @@ is(short((notes_until($session, sub { 1 }))[0]), '~1', 'nor does one that was te
 
 my $dump = $node->basedir . '/app.dump';
 
+sql("SELECT count(netbus.publish('f', 'x'::bytea)) FROM generate_series(1, 100)");
+sql("SELECT netbus.watch_log('f', 'frames', debounce => '0')");
+
 $node->command_ok([ 'pg_dump', '-Fc', '-f', $dump, '-d', $node->connstr('app') ], 'pg_dump');
 $node->safe_psql('postgres', 'CREATE DATABASE restored');
 $node->command_ok([ 'pg_restore', '-d', $node->connstr('restored'), $dump ], 'pg_restore');
 is($node->safe_psql('restored', 'SELECT watch, kind, channel, filter, debounce, payload FROM netbus.watches ORDER BY watch'),
 	sql('SELECT watch, kind, channel, filter, debounce, payload FROM netbus.watches ORDER BY watch'), 'watches are dumped');
 my $restored = listener('c', 'restored');
+# The events of a memory log are not in a dump, and its seqs begin anew.
+my $restored_log = listener('frames', 'restored');
+for my $n (1, 2)
+{
+	$node->safe_psql('restored', "SELECT netbus.publish('f', 'x'::bytea)");
+	@notes = notes_until($restored_log, sub { $_[0]{resync} || $_[0]{events} });
+	ok(!$notes[-1]{timeout}, "a watch of a memory log that begins anew is told, $n");
+}
+$restored_log->quit;
 $node->safe_psql('restored', "SELECT netbus.memory_store('here', tags => '{a}', id => 77, model => 'm')");
 @notes = notes_until($restored, sub { $_[0]{overflow} || $_[0]{resync} || grep { $_ eq '77' } @{ $_[0]{entered} } });
 ok(!$notes[-1]{timeout}, 'a restored watch is told');
