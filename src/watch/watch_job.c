@@ -10,12 +10,13 @@
  * it; so when the fold has an event in its hands and the counter of changes to watches
  * says that there is something to read, it stops there until that is done
  * (watch_must_load()).  That the event was committed before the watch, in fact, is
- * told by its seq (WatchRow.starts).
+ * told by its seq (WatchRow.starts).  A row that cannot be served, as for want of memory, is
+ * tried again.
  *
  * What was missed all the same is told: a watch that was there before the server started, once
  * its model is loaded; one whose former worker has died with something to tell; all
  * of a model of which a change was made and not shown; those that were made while
- * rows could not be read.
+ * rows could not be read, or that could not be served at first.
  *
  * All of it is private to the worker, but for WatchShared.  Locks: AccessShareLock on the
  * table of watches, if it is free.
@@ -37,16 +38,27 @@
 
 #include "bus/filter.h"
 
-#define LOCKED_RETRY_MS 20
-#define LOCKED_MAX_US   1000000 /* for so long the fold waits for rows that are locked */
-#define FAILED_RETRY_MS 1000
-#define LOADING_POLL_MS 50
-#define IDLE_CHECK_MS   10000 /* between two looks for deltas that nobody pulls */
+#define LOCKED_RETRY_MS   20
+#define LOCKED_MAX_US     1000000 /* for so long the fold waits for rows that are locked */
+#define FAILED_RETRY_MS   1000
+#define UNSERVED_RETRY_MS 5000
+#define LOADING_POLL_MS   50
+#define IDLE_CHECK_MS     10000 /* between two looks for deltas that nobody pulls */
 
 static HTAB *watches = NULL;        /* Watch by id */
 static HTAB *logs = NULL;           /* WatchedLog by relid */
 static WatchedLog *last_log = NULL; /* that was asked for; NULL: none, or it is gone */
 static int nwaiting = 0;            /* watches that wait for their models */
+
+/* A row that could not be served, and so has missed something. */
+typedef struct Unserved
+{
+	int64 id;     /* hash key */
+	uint64 tried; /* the reading of rows at which that was tried last */
+} Unserved;
+
+static HTAB *unserved = NULL;
+static uint64 readings = 0; /* of rows */
 
 static uint64 loaded = 0;      /* watch_changes() when rows were read, or given up */
 static bool read_once = false; /* this worker has read them */
@@ -161,6 +173,10 @@ make_tables(void)
 	ctl.keysize = sizeof(Oid);
 	ctl.entrysize = sizeof(WatchedLog);
 	logs = hash_create("netbus watched logs", 16, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	ctl.keysize = sizeof(int64);
+	ctl.entrysize = sizeof(Unserved);
+	unserved =
+		hash_create("netbus unserved watches", 16, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
 static void
@@ -267,6 +283,36 @@ begin_watch(Watch *watch)
 	MemoryContextSwitchTo(old);
 }
 
+/* A row cannot be served.  That is said once. */
+static void
+note_unserved(int64 id, const char *message)
+{
+	bool found;
+	Unserved *entry = hash_search(unserved, &id, HASH_ENTER, &found);
+
+	entry->tried = readings;
+	if (found)
+		return;
+	ereport(LOG, (errmsg("watch %lld is not served: %s", (long long) id, message)));
+	nb_worker_note_error(message);
+}
+
+/* Forget those that are not there any more. */
+static void
+forget_unserved(void)
+{
+	HASH_SEQ_STATUS scan;
+	Unserved *entry;
+
+	hash_seq_init(&scan, unserved);
+	while ((entry = hash_seq_search(&scan)) != NULL)
+		if (entry->tried != readings)
+		{
+			watch_shared_remove(entry->id);
+			hash_search(unserved, &entry->id, HASH_REMOVE, NULL);
+		}
+}
+
 /* A row that is new to us: one that makes no sense costs nobody else anything. */
 static void
 add_watch(const WatchRow *row)
@@ -274,6 +320,7 @@ add_watch(const WatchRow *row)
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	Watch *watch;
+	bool late;
 
 	make_tables();
 	watch = hash_search(watches, &row->id, HASH_ENTER, NULL);
@@ -301,17 +348,17 @@ add_watch(const WatchRow *row)
 		MemoryContextSwitchTo(context);
 		CurrentResourceOwner = owner;
 		FlushErrorState();
-		ereport(LOG, (errmsg("watch %lld is not served: %s", (long long) row->id, error->message)));
-		nb_worker_note_error(error->message);
 		remove_watch(watch);
+		note_unserved(row->id, error->message);
 		return;
 	}
 	PG_END_TRY();
 
 	watch->seen = true;
+	late = hash_search(unserved, &row->id, HASH_REMOVE, NULL) != NULL;
 	if (watch->waits)
 		return;
-	if (missed)
+	if (missed || late)
 	{
 		ModelSlot *slot = model_find_slot(watch->row.log);
 
@@ -387,6 +434,7 @@ remove_unseen(void)
 			watch_shared_remove(watch->id);
 			remove_watch(watch);
 		}
+	forget_unserved();
 }
 
 static bool
@@ -412,6 +460,7 @@ read_rows(void *arg)
 		while ((watch = hash_seq_search(&scan)) != NULL)
 			watch->seen = false;
 	}
+	readings++;
 	*(bool *) arg = watch_catalog_scan(row_known, visit_row, NULL);
 	if (*(bool *) arg)
 		remove_unseen();
@@ -482,7 +531,10 @@ load(void)
 	missed = false;
 	locked_since = 0;
 	reload_at = 0;
-	return -1;
+	if (!unserved || hash_get_num_entries(unserved) == 0)
+		return -1;
+	reload_at = nb_now_us() + UNSERVED_RETRY_MS * 1000;
+	return UNSERVED_RETRY_MS;
 }
 
 /* Also ModelObserver.hold: called with an event in hand that is committed. */

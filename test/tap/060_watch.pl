@@ -467,6 +467,27 @@ ok($node->poll_query_until('app', "SELECT kept_bytes = 0 FROM netbus.stat_watch 
 
 is(sql("SELECT count(*) FROM netbus.stat_watch WHERE state <> 'active'"), 0, 'all watches are active');
 
+# Without memory for them watches are not served, which is tried again.
+set_conf('netbus.watch_idle_timeout', '1h');
+set_conf('netbus.watch_memory', '2MB');
+for (1 .. 100)
+{
+	my $one = sql("SELECT netbus.watch_memories(NULL, tag => 'keep $_', model => 'm')");
+
+	last if complaint($node, 'app', "SELECT * FROM netbus.watch_next($one)") =~ /no memory/;
+}
+$session = listener('many');
+my $last = sql("SET netbus.max_watches_per_role = 100000; SELECT max(netbus.watch_memories('many', ids => ARRAY[1, i], model => 'm', debounce => '0')) FROM generate_series(2, 3000) i");
+ok($node->poll_query_until('app', "SELECT last_error ~ 'memory' FROM netbus.stat_worker WHERE kind = 'worker'"), 'there is no memory for all watches');
+sql("SELECT netbus.memory_pin(1, 'm')");
+sql("SELECT netbus.wait_for('memories_m')");
+is(sql("SELECT state FROM netbus.stat_watch WHERE watch = $last"), 'starting', '... and some are not served');
+set_conf('netbus.watch_memory', '64MB');
+@notes = notes_until($session, sub { $_[0]{watch} == $last });
+ok($notes[-1]{resync}, '... until there is, and then have to read anew');
+$session->quit;
+sql("SELECT netbus.unwatch(watch) FROM netbus.watches WHERE channel = 'many'");
+
 # Ids begin anew with the extension; nothing of a former watch is taken for that of another.
 sql("SELECT count(*) FROM netbus.watch_next($watch)");
 sql("SELECT count(netbus.memory_store('former', tags => '{a}', id => i, model => 'm')) FROM generate_series(1, 50) i");
