@@ -38,8 +38,10 @@
 /* Object ownership has one function for all catalogs since 16. */
 #if PG_VERSION_NUM >= 160000
 #define nb_owns_database(database, role) object_ownercheck(DatabaseRelationId, database, role)
+#define nb_owns_table(table, role)       object_ownercheck(RelationRelationId, table, role)
 #else
 #define nb_owns_database(database, role) pg_database_ownercheck(database, role)
+#define nb_owns_table(table, role)       pg_class_ownercheck(table, role)
 #endif
 
 /* So have rights. */

@@ -501,7 +501,7 @@ lock_to_drop(const ModelKind *kind, const char *name)
 		/* Dropped while we waited, and perhaps made anew. */
 		if (OidIsValid(locked))
 			UnlockRelationOid(locked, AccessExclusiveLock);
-		if (!OidIsValid(log) || !pg_class_ownercheck(log, GetUserId()))
+		if (!OidIsValid(log) || !nb_owns_table(log, GetUserId()))
 			return log;
 		LockRelationOid(log, AccessExclusiveLock);
 		locked = log;

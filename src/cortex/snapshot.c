@@ -711,7 +711,7 @@ netbus_snapshot_model(PG_FUNCTION_ARGS)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
 						errmsg("model \"%s\" of %s does not exist", MODEL_DEFAULT, kind->name),
 						errhint("It comes into being with the first write to it.")));
-	if (!pg_class_ownercheck(model->relid, GetUserId()))
+	if (!nb_owns_table(model->relid, GetUserId()))
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 						errmsg("must be owner of log \"%s\"", model->log->name)));
 	if (!model_await(model))

@@ -126,7 +126,7 @@ nb_outdated_extension(void)
 static void
 check_owner(Oid relid, const char *name)
 {
-	if (!pg_class_ownercheck(relid, GetUserId()))
+	if (!nb_owns_table(relid, GetUserId()))
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 						errmsg("must be owner of log \"%s\"", name)));
 }

@@ -78,7 +78,7 @@ netbus_purge(PG_FUNCTION_ARGS)
 						errmsg("netbus.purge() cannot be called behind a savepoint"),
 						errdetail("A block with EXCEPTION in PL/pgSQL is one, too.")));
 	log = nb_log_open(text_to_cstring(PG_GETARG_TEXT_PP(0)), RowExclusiveLock, ACL_SELECT);
-	if (!pg_class_ownercheck(log->relid, GetUserId()))
+	if (!nb_owns_table(log->relid, GetUserId()))
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 						errmsg("must be owner of log \"%s\"", log->name)));
 
