@@ -114,14 +114,13 @@ add_search(Filter *filter, text *needle)
 	needle_init(&filter->needle, lowered, len);
 }
 
-static int
-compare_int64(const void *a, const void *b)
-{
-	int64 x = *(const int64 *) a;
-	int64 y = *(const int64 *) b;
-
-	return x < y ? -1 : x > y;
-}
+#define ST_SORT          sort_ids
+#define ST_ELEMENT_TYPE  int64
+#define ST_COMPARE(a, b) (*(a) < *(b) ? -1 : *(a) > *(b))
+#define ST_SCOPE         static
+#define ST_DECLARE
+#define ST_DEFINE
+#include "lib/sort_template.h"
 
 void
 query_filter_ids(Filter *filter, ArrayType *array)
@@ -135,7 +134,7 @@ query_filter_ids(Filter *filter, ArrayType *array)
 	filter->by_ids = true;
 	filter->ids = palloc(sizeof(int64) * Max(n, 1));
 	memcpy(filter->ids, ARR_DATA_PTR(array), sizeof(int64) * n);
-	qsort(filter->ids, n, sizeof(int64), compare_int64);
+	sort_ids(filter->ids, n);
 	for (int i = 0; i < n; i++)
 		if (kept == 0 || filter->ids[i] != filter->ids[kept - 1])
 			filter->ids[kept++] = filter->ids[i];
