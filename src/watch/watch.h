@@ -201,6 +201,9 @@ extern void watch_shared_drop_deltas(WatchShared *shared);
 /* When this life of the server began: watches made before have missed something. */
 extern TimestampTz watch_life_began(void);
 
+/* Of the worker, before it reads rows: that of a standby begins when it is promoted. */
+extern void watch_note_promotion(void);
+
 /* Counts transactions that have changed watches, of all databases. */
 extern uint64 watch_changes(void);
 extern void watch_note_change(void); /* cannot fail */

@@ -460,6 +460,7 @@ read_rows(void *arg)
 		while ((watch = hash_seq_search(&scan)) != NULL)
 			watch->seen = false;
 	}
+	watch_note_promotion();
 	readings++;
 	*(bool *) arg = watch_catalog_scan(row_known, visit_row, NULL);
 	if (*(bool *) arg)

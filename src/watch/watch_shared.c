@@ -18,6 +18,7 @@
 
 #include "watch/watch.h"
 
+#include "access/xlogrecovery.h"
 #include "lib/dshash.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
@@ -31,13 +32,14 @@
 #define AREA_SIZE    (256 * 1024)
 #define WAITERS_SETS 16
 
-/* In the main segment; constant after startup, but for the atomic.  The sets of waiters and the DSA area follow. */
+/* In the main segment; constant after startup, but for the atomics.  The sets of waiters and the DSA area follow. */
 typedef struct WatchesShared
 {
 	dshash_table_handle handle;
 	int tranche;
-	TimestampTz began;
-	pg_atomic_uint64 changes; /* transactions that have changed watches, plus 1 */
+	pg_atomic_uint64 began;    /* a TimestampTz */
+	pg_atomic_uint32 promoted; /* 1: that is when the server was promoted */
+	pg_atomic_uint64 changes;  /* transactions that have changed watches, plus 1 */
 	Size waiters_off;
 	Size area_off;
 } WatchesShared;
@@ -107,7 +109,8 @@ nb_watch_shmem_init(void)
 		return;
 	memset(watches, 0, sizeof(WatchesShared));
 	watches->tranche = GetNamedLWLockTranche("netbus_watch")->lock.tranche;
-	watches->began = GetCurrentTimestamp();
+	pg_atomic_init_u64(&watches->began, GetCurrentTimestamp());
+	pg_atomic_init_u32(&watches->promoted, 0);
 	pg_atomic_init_u64(&watches->changes, 1);
 	watches->waiters_off = waiters_offset();
 	watches->area_off = area_offset();
@@ -163,7 +166,16 @@ watch_waiters(int64 id)
 TimestampTz
 watch_life_began(void)
 {
-	return watches->began;
+	return pg_atomic_read_u64(&watches->began);
+}
+
+void
+watch_note_promotion(void)
+{
+	if (!PromoteIsTriggered() || pg_atomic_read_u32(&watches->promoted))
+		return;
+	pg_atomic_write_u64(&watches->began, GetCurrentTimestamp());
+	pg_atomic_write_u32(&watches->promoted, 1);
 }
 
 uint64

@@ -311,9 +311,16 @@ is($standby->safe_psql('app', "SELECT count(*) FROM netbus.read('memories')"), 2
 is($standby->safe_psql('app', 'SELECT count(*) FROM netbus.stat_model WHERE lag IS NULL'), 3, '... and the view is there');
 $node->safe_psql('app', 'SELECT netbus.memory_delete(200)');
 $want = contents($node, 'app');
+# Of what was made before nobody there has told anything.
+$node->safe_psql('app', "SELECT netbus.create_log('watched'), netbus.watch_memories('c')");
+$node->safe_psql('app', "SELECT netbus.watch_log('watched', 'c')");
+$node->safe_psql('app', "SELECT netbus.memory_store('watched', id => 778), count(netbus.publish('watched', '1')) FROM generate_series(1, 10)");
+$node->safe_psql('app', 'SELECT netbus.memory_delete(778)');
 $node->wait_for_catchup($standby);
 $standby->promote;
 is_whole($standby, 'app', 'when it is promoted it folds');
+ok($standby->poll_query_until('app', 'SELECT count(*) = 2 AND bool_and(resyncs = 1) FROM netbus.stat_watch'), '... and says to read anew, once');
+is($standby->safe_psql('app', 'SELECT sum(matches) FROM netbus.stat_watch'), 0, '... not what was long ago');
 is($standby->safe_psql('app', "SELECT netbus.memory_store('here', id => 777); SELECT content FROM netbus.memory(777)"), "777\nhere", '... and goes on');
 $standby->stop;
 
