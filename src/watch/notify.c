@@ -47,6 +47,7 @@ typedef struct Batch
 	int n;
 	Watch *watches[MAX_BATCH];
 	bool sent[MAX_BATCH];
+	bool overflow[MAX_BATCH];       /* without what there is to tell */
 	const char *refused[MAX_BATCH]; /* why it is not told */
 } Batch;
 
@@ -164,11 +165,12 @@ seq_now(const Watch *watch)
  * False: nothing, because all that happened has been undone.
  */
 static bool
-build(Watch *watch, StringInfo payload)
+build(Watch *watch, StringInfo payload, bool *overflow)
 {
 	static const char *const names[WATCH_OPS] = {"entered", "changed", "left"};
 	const Window *window = &watch->window;
 
+	*overflow = false;
 	if (!watch->lost && (watch->telling ? watch_log_idle(watch) : window_idle(window)))
 		return false;
 	resetStringInfo(payload);
@@ -183,7 +185,7 @@ build(Watch *watch, StringInfo payload)
 			resetStringInfo(payload);
 			appendStringInfo(payload, "{\"watch\":\"" INT64_FORMAT "\"%s,\"overflow\":true",
 							 watch->id, watch->lost ? ",\"resync\":true" : "");
-			pg_atomic_fetch_add_u64(&watch->shared->overflows, 1);
+			*overflow = true;
 		}
 	}
 	else if (watch->lost)
@@ -201,7 +203,7 @@ build(Watch *watch, StringInfo payload)
 		{
 			payload->len = head;
 			appendStringInfoString(payload, ",\"overflow\":true");
-			pg_atomic_fetch_add_u64(&watch->shared->overflows, 1);
+			*overflow = true;
 		}
 	}
 	appendStringInfoChar(payload, '}');
@@ -240,7 +242,7 @@ send_batch(void *arg)
 		Watch *watch = batch.watches[i];
 
 		batch.refused[i] = refusal(watch);
-		batch.sent[i] = !batch.refused[i] && build(watch, &payload);
+		batch.sent[i] = !batch.refused[i] && build(watch, &payload, &batch.overflow[i]);
 		if (batch.sent[i])
 			Async_Notify(watch->row.channel, payload.data);
 	}
@@ -287,6 +289,8 @@ batch_told(bool last)
 			pg_atomic_write_u64(&shared->notified_at, now);
 			if (watch->lost)
 				pg_atomic_fetch_add_u64(&shared->resyncs, 1);
+			if (batch.overflow[i])
+				pg_atomic_fetch_add_u64(&shared->overflows, 1);
 		}
 		if (watch->telling)
 			watch_log_told(watch);

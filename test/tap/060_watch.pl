@@ -351,6 +351,19 @@ SKIP:
 	is(short($notes[0]), '+21 ~1', 'all is told when it works again');
 	is((notes_until($log_session, sub { 1 }))[0]{events}, 1, '... of logs, too');
 
+	# What is tried several times is counted once.
+	my $overflows = sql("SELECT overflows FROM netbus.stat_watch WHERE watch = $watch");
+	debug_point('notify:error');
+	sql("SELECT count(netbus.memory_store('many', tags => '{a}', id => i, model => 'm')) FROM generate_series(100000, 101000) i");
+	$errors = sql("SELECT errors FROM netbus.stat_watch WHERE watch = $watch");
+	sql("SELECT netbus.wait_for('memories_m', timeout => '60 s')");
+	ok($node->poll_query_until('app', "SELECT errors >= $errors + 3 FROM netbus.stat_watch WHERE watch = $watch"), 'too many ids, and no NOTIFY');
+	debug_point('');
+	notes_until($session, sub { $_[0]{overflow} });
+	is(sql("SELECT overflows - $overflows FROM netbus.stat_watch WHERE watch = $watch"), 1, '... is one overflow');
+	sql("SELECT count(netbus.memory_delete(i, 'm')) FROM generate_series(100000, 101000) i");
+	notes_until($session, sub { $_[0]{overflow} });
+
 	# The worker goes between fold and NOTIFY.
 	debug_point('notify:wait');
 	sql("SELECT netbus.memory_pin(1, 'm')");
