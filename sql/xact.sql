@@ -304,10 +304,12 @@ SELECT netbus.create_log('l');
 CREATE FUNCTION publish_parallel(i int) RETURNS bool LANGUAGE plpgsql PARALLEL SAFE AS
 $$BEGIN RETURN netbus.publish('l', to_jsonb(i)); END$$;
 CREATE TABLE numbers AS SELECT i FROM generate_series(1, 100) i;
-SET force_parallel_mode = on;
+-- Has another name since 16.
+SELECT name AS force_parallel FROM pg_settings WHERE name IN ('force_parallel_mode', 'debug_parallel_query') \gset
+SET :force_parallel = on;
 SET parallel_leader_participation = off;
 SELECT count(publish_parallel(i)) FROM numbers;
-RESET force_parallel_mode;
+RESET :force_parallel;
 RESET parallel_leader_participation;
 SELECT count(*) FROM netbus.read('l');
 DROP TABLE numbers;

@@ -52,7 +52,7 @@ begin_scan(Relation rel, Oid relid, const char *name, ScanKeyData *keys)
 		return systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
 	ScanKeyInit(&keys[0], COL_LOG, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relid));
 	ScanKeyInit(&keys[1], COL_CONSUMER, BTEqualStrategyNumber, F_NAMEEQ, CStringGetDatum(name));
-	return systable_beginscan(rel, RelationGetPrimaryKeyIndex(rel), true, NULL, 2, keys);
+	return systable_beginscan(rel, nb_primary_key(rel), true, NULL, 2, keys);
 }
 
 bool

@@ -110,8 +110,9 @@ push_payload(JsonbParseState **state, const ReaderEvent *event)
 	}
 	else
 	{
+		/* Bytes are unsigned there since PostgreSQL 18. */
 		char *text = palloc(pg_b64_enc_len(len) + 1);
-		int encoded = pg_b64_encode(bytes, len, text, pg_b64_enc_len(len));
+		int encoded = pg_b64_encode((const void *) bytes, len, text, pg_b64_enc_len(len));
 
 		push_string(state, "base64", text, encoded);
 	}
@@ -191,7 +192,8 @@ original(Jsonb *letter, const NbLog *to, struct varlena **payload)
 	{
 		int room = pg_b64_dec_len(value.val.string.len);
 		struct varlena *bytes = palloc(VARHDRSZ + room);
-		int len = pg_b64_decode(value.val.string.val, value.val.string.len, VARDATA(bytes), room);
+		int len = pg_b64_decode(value.val.string.val, value.val.string.len, (void *) VARDATA(bytes),
+								room);
 
 		if (len < 0)
 			return false;

@@ -84,4 +84,42 @@
 #define nb_estimate_array_length(root, node) estimate_array_length(node)
 #endif
 
+/* A primary key may be deferrable, which ours are not; since 18. */
+#if PG_VERSION_NUM >= 180000
+#define nb_primary_key(rel) RelationGetPrimaryKeyIndex(rel, false)
+#else
+#define nb_primary_key(rel) RelationGetPrimaryKeyIndex(rel)
+#endif
+
+/* Index scans count for EXPLAIN since 18. */
+#if PG_VERSION_NUM >= 180000
+#define nb_index_beginscan(rel, index, snapshot, nkeys, norderbys) \
+	index_beginscan(rel, index, snapshot, NULL, nkeys, norderbys)
+#else
+#define nb_index_beginscan(rel, index, snapshot, nkeys, norderbys) \
+	index_beginscan(rel, index, snapshot, nkeys, norderbys)
+#endif
+
+/* Columns may be of OLD or NEW since 18. */
+#if PG_VERSION_NUM >= 180000
+#define nb_expand_rte(rte, index, vars) \
+	expandRTE(rte, index, 0, VAR_RETURNING_DEFAULT, -1, false, NULL, vars)
+#else
+#define nb_expand_rte(rte, index, vars) expandRTE(rte, index, 0, -1, false, NULL, vars)
+#endif
+
+/* An empty message of its own, not flushed; could be since 17. */
+#if PG_VERSION_NUM >= 170000
+#define nb_log_logical_message(prefix) LogLogicalMessage(prefix, "", 0, false, false)
+#else
+#define nb_log_logical_message(prefix) LogLogicalMessage(prefix, "", 0, false)
+#endif
+
+/* EXPLAIN's output functions have a header of their own since 18. */
+#if PG_VERSION_NUM >= 180000
+#define NB_EXPLAIN_FORMAT_H "commands/explain_format.h"
+#else
+#define NB_EXPLAIN_FORMAT_H "commands/explain.h"
+#endif
+
 #endif /* NETBUS_COMPAT_H */

@@ -102,8 +102,7 @@ error_known(Relation rel, Oid log, uint64 seq, uint64 *count)
 
 	ScanKeyInit(&keys[0], ERROR_LOG, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(log));
 	ScanKeyInit(&keys[1], ERROR_SEQ, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(seq));
-	scan =
-		systable_beginscan(rel, RelationGetPrimaryKeyIndex(rel), true, NULL, count ? 1 : 2, keys);
+	scan = systable_beginscan(rel, nb_primary_key(rel), true, NULL, count ? 1 : 2, keys);
 	while (HeapTupleIsValid(systable_getnext(scan)))
 	{
 		found = true;

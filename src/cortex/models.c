@@ -573,10 +573,10 @@ forget_model(Oid log)
 		if (!OidIsValid(relid))
 			continue;
 		rel = table_open(relid, RowExclusiveLock);
-		if (OidIsValid(RelationGetPrimaryKeyIndex(rel)))
+		if (OidIsValid(nb_primary_key(rel)))
 		{
 			ScanKeyInit(&key, COL_LOG, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(log));
-			scan = systable_beginscan(rel, RelationGetPrimaryKeyIndex(rel), true, NULL, 1, &key);
+			scan = systable_beginscan(rel, nb_primary_key(rel), true, NULL, 1, &key);
 			while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 			{
 				simple_heap_delete(rel, &tuple->t_self);

@@ -28,6 +28,7 @@
 #include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
 #include "commands/explain.h"
+#include NB_EXPLAIN_FORMAT_H
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/extensible.h"
@@ -180,7 +181,7 @@ plan_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlist, Lis
 	}
 	scan->custom_private = list_make1(makeInteger(columns));
 
-	expandRTE(rte, rel->relid, 0, -1, false, NULL, &vars);
+	nb_expand_rte(rte, rel->relid, &vars);
 	foreach(cell, vars)
 		if (columns & (1 << (lfirst_node(Var, cell)->varattno - 1)))
 			scan->custom_scan_tlist =

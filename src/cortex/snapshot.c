@@ -137,7 +137,7 @@ scan_part(Relation rel, Oid log, int64 part)
 
 	ScanKeyInit(&keys[0], COL_LOG, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(log));
 	ScanKeyInit(&keys[1], COL_PART, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(part));
-	return systable_beginscan(rel, RelationGetPrimaryKeyIndex(rel), true, NULL, 2, keys);
+	return systable_beginscan(rel, nb_primary_key(rel), true, NULL, 2, keys);
 }
 
 /* Copy a part, palloc'd, aligned; NULL: there is none. */

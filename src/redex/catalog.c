@@ -195,7 +195,7 @@ scan_log_rows(Relation rel, Oid relid)
 	ScanKeyData key;
 
 	ScanKeyInit(&key, COL_LOG, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relid));
-	return systable_beginscan(rel, RelationGetPrimaryKeyIndex(rel), true, NULL, 1, &key);
+	return systable_beginscan(rel, nb_primary_key(rel), true, NULL, 1, &key);
 }
 
 /* Read a log's options.  False if the table is no log. */
@@ -264,7 +264,7 @@ catalog_forget_log(Oid relid)
 		if (!OidIsValid(table) || table == relid)
 			continue;
 		rel = table_open(table, RowExclusiveLock);
-		if (OidIsValid(RelationGetPrimaryKeyIndex(rel)))
+		if (OidIsValid(nb_primary_key(rel)))
 		{
 			scan = scan_log_rows(rel, relid);
 			while (HeapTupleIsValid(tuple = systable_getnext(scan)))
@@ -755,7 +755,7 @@ catalog_has_keys(const NbLog *log)
 	for (int i = 0; i < log->ntables; i++)
 	{
 		Relation rel = table_open(log->tables[i], AccessShareLock);
-		bool has = OidIsValid(RelationGetPrimaryKeyIndex(rel)) && has_frame_columns(rel);
+		bool has = OidIsValid(nb_primary_key(rel)) && has_frame_columns(rel);
 
 		table_close(rel, AccessShareLock);
 		if (!has)

@@ -226,7 +226,7 @@ create_segments(Oid relid, const char *name)
 	char *first = NULL;
 	Relation rel = table_open(relid, NoLock);
 
-	index_tablespace = tablespace_clause(" USING INDEX ", RelationGetPrimaryKeyIndex(rel));
+	index_tablespace = tablespace_clause(" USING INDEX ", nb_primary_key(rel));
 	table_close(rel, NoLock);
 	for (int i = 1; i <= LOG_SEGMENTS; i++)
 	{

@@ -283,7 +283,7 @@ nb_log_flush(NbLog *log)
 	}
 
 	/* What is a row has its commit record in the WAL, but perhaps not on disk. */
-	XLogFlush(LogLogicalMessage("netbus", "", 0, false));
+	XLogFlush(nb_log_logical_message("netbus"));
 	return true;
 }
 

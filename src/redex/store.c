@@ -211,7 +211,7 @@ key_seq(ScanKey key, StrategyNumber strategy, uint64 seq)
 static Relation
 open_index(Relation rel)
 {
-	Oid index = RelationGetPrimaryKeyIndex(rel);
+	Oid index = nb_primary_key(rel);
 
 	check_columns(rel);
 
@@ -244,7 +244,7 @@ static IndexScanDesc
 begin_range(Relation rel, Relation index, Snapshot snapshot, int shard, uint64 from, uint64 to)
 {
 	ScanKeyData keys[3];
-	IndexScanDesc scan = index_beginscan(rel, index, snapshot, lengthof(keys), 0);
+	IndexScanDesc scan = nb_index_beginscan(rel, index, snapshot, lengthof(keys), 0);
 
 	key_shard(&keys[0], shard);
 	key_seq(&keys[1], BTGreaterEqualStrategyNumber, from);

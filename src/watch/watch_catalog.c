@@ -155,7 +155,7 @@ find_by_id(Relation rel, int64 id, SysScanDesc *scan)
 	ScanKeyData key;
 
 	ScanKeyInit(&key, COL_ID, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
-	*scan = systable_beginscan(rel, RelationGetPrimaryKeyIndex(rel), true, NULL, 1, &key);
+	*scan = systable_beginscan(rel, nb_primary_key(rel), true, NULL, 1, &key);
 	return systable_getnext(*scan);
 }
 
