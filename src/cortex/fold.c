@@ -394,9 +394,9 @@ load_snapshot(Folding *folding, int64 deadline)
 static bool
 ring_at_hand(const Model *model)
 {
-	return model->log && model->log->relid == model->relid && model->log->valid &&
-		   model->log->shared && pg_atomic_read_u32(&model->slot->phase) == MODEL_READY &&
-		   nb_log_live(model->log) && pg_atomic_read_u32(&model->log->shared->folded);
+	return model->log && model->log->relid == model->relid && model->log->shared &&
+		   pg_atomic_read_u32(&model->slot->phase) == MODEL_READY && nb_log_live(model->log) &&
+		   pg_atomic_read_u32(&model->log->shared->folded);
 }
 
 /* Do some for a model.  Returns in how many milliseconds to come again; -1: when called. */
@@ -413,8 +413,9 @@ fold_model(Folding *folding)
 	bool done;
 
 	/* Without a transaction, if there is nothing to do. */
-	if (ring_at_hand(model) && pg_atomic_read_u64(&log_ring(model->log->shared, 0)->stable_seq) <=
-								   pg_atomic_read_u64(&model->slot->folded_seq))
+	if (ring_at_hand(model) && model->log->valid &&
+		pg_atomic_read_u64(&log_ring(model->log->shared, 0)->stable_seq) <=
+			pg_atomic_read_u64(&model->slot->folded_seq))
 		return -1;
 
 	aside = false;
