@@ -418,8 +418,10 @@ keep_delta(Watch *watch, const State *state, WatchOp op, int64 id, uint64 seq, c
 	(void) nb_waiters_wake(watch_waiters(watch->id));
 }
 
+/* *now: of the change, asked for by the first that needs it, so that windows that begin with it end together. */
 static void
-deliver(Watch *watch, const State *state, WatchOp op, int64 id, uint64 seq, const Record *record)
+deliver(Watch *watch, const State *state, WatchOp op, int64 id, uint64 seq, const Record *record,
+		int64 *now)
 {
 	WatchShared *shared = watch->shared;
 
@@ -432,8 +434,11 @@ deliver(Watch *watch, const State *state, WatchOp op, int64 id, uint64 seq, cons
 		pg_atomic_write_u32(&shared->pending, 1);
 	if (window_add(&watch->window, op, id, seq, watch_resize))
 		pg_atomic_fetch_add_u64(&shared->coalesced, 1);
-	if (!watch->queued)
-		notify_queue(watch, nb_now_us() + watch->row.debounce);
+	if (watch->queued)
+		return;
+	if (*now == 0)
+		*now = nb_now_us();
+	notify_queue(watch, *now + watch->row.debounce);
 }
 
 /*
@@ -492,6 +497,7 @@ void
 matcher_after(Model *model, uint64 seq, int64 id, const Record *record)
 {
 	WatchedLog *log = watched;
+	int64 now = 0;
 
 	if (!log)
 		return;
@@ -509,7 +515,7 @@ matcher_after(Model *model, uint64 seq, int64 id, const Record *record)
 					!watch->was ? WATCH_ENTERED
 					: watch->is ? WATCH_CHANGED
 								: WATCH_LEFT,
-					id, seq, record);
+					id, seq, record, &now);
 	}
 	ntouched = 0;
 	log->looking = false;
