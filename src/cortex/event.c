@@ -348,7 +348,7 @@ event_text(Event *event, const char *key, const Attribute *attr, bool required, 
 
 /* A list of texts, without duplicates.  Allocates. */
 bool
-event_texts(Event *event, const char *key, const Attribute *attr, Value *result)
+event_texts(Event *event, const char *key, const Attribute *attr, bool required, Value *result)
 {
 	JsonbValue value;
 	JsonbContainer *array;
@@ -360,7 +360,7 @@ event_texts(Event *event, const char *key, const Attribute *attr, Value *result)
 	result->data = "";
 	result->len = 0;
 	if (!event_get(event, key, &value))
-		return true;
+		return !required || wrong(event, "member \"%s\" is missing", key);
 	if (value.type != jbvBinary || !JsonContainerIsArray(value.val.binary.data))
 		return wrong(event, "member \"%s\" is not an array", key);
 	array = value.val.binary.data;
@@ -556,7 +556,7 @@ netbus_decode_event(PG_FUNCTION_ARGS)
 	}
 	nulls[COL_ID] = !get_id(&event);
 	values[COL_ID] = Int64GetDatum(event.id);
-	if (event_get(&event, "tags", &member) && event_texts(&event, "tags", &any, &value))
+	if (event_get(&event, "tags", &member) && event_texts(&event, "tags", &any, true, &value))
 	{
 		values[COL_TAGS] = array_of_texts(value);
 		nulls[COL_TAGS] = false;

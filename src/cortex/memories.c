@@ -56,7 +56,7 @@ fold_store(const State *state, Event *event, const Record *record, Image *image)
 	if (!event_text(event, "content", &attrs[ATTR_CONTENT], true, &image->values[ATTR_CONTENT]) ||
 		!event_text(event, "source", &attrs[ATTR_SOURCE], false, &image->values[ATTR_SOURCE]) ||
 		!event_text(event, "scope", &attrs[ATTR_SCOPE], false, &image->values[ATTR_SCOPE]) ||
-		!event_texts(event, "tags", &attrs[ATTR_TAGS], &image->values[ATTR_TAGS]) ||
+		!event_texts(event, "tags", &attrs[ATTR_TAGS], false, &image->values[ATTR_TAGS]) ||
 		!event_jsonb(event, "data", &image->values[ATTR_DATA]) ||
 		!event_bool(event, "pinned", &given, &pinned) ||
 		!event_time(event, "created", &given, &created))
@@ -75,7 +75,7 @@ fold_retag(const State *state, Event *event, const Record *record, Image *image)
 {
 	Value tags;
 
-	if (!event_texts(event, "tags", &state->schema->attrs[ATTR_TAGS], &tags))
+	if (!event_texts(event, "tags", &state->schema->attrs[ATTR_TAGS], true, &tags))
 		return FOLD_BAD;
 	if (!record)
 		return FOLD_NOOP;

@@ -314,7 +314,8 @@ extern void event_check_memory(Model *model, uint64 bytes);
 extern const EventKind *event_kind(const ModelKind *kind, Event *event);
 extern bool event_text(Event *event, const char *key, const Attribute *attr, bool required,
 					   Value *value);
-extern bool event_texts(Event *event, const char *key, const Attribute *attr, Value *value);
+extern bool event_texts(Event *event, const char *key, const Attribute *attr, bool required,
+						Value *value);
 extern bool event_jsonb(Event *event, const char *key, Value *value);
 extern bool event_bool(Event *event, const char *key, bool *given, bool *value);
 extern bool event_time(Event *event, const char *key, bool *given, int64 *time);
@@ -412,8 +413,8 @@ extern void model_stats_reset(void);
  * updated_to, become a filter in CurrentMemoryContext, which points into them.
  */
 #define MODEL_TIME_FILTERS 4 /* created_from, created_to, updated_from, updated_to */
-extern void query_filter(FunctionCallInfo fcinfo, const ModelKind *kind, Filter *filter);
-extern void query_filter_ids(Filter *filter, ArrayType *ids); /* ascending, no duplicates */
+extern void query_filter(FunctionCallInfo fcinfo, const ModelKind *kind, RecordFilter *filter);
+extern void query_filter_ids(RecordFilter *filter, ArrayType *ids); /* ascending, no duplicates */
 
 /*
  * fold.c

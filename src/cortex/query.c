@@ -78,7 +78,7 @@ text_value(text *value)
 }
 
 static void
-add_term(Filter *filter, int attr, int n, Value *values)
+add_term(RecordFilter *filter, int attr, int n, Value *values)
 {
 	TermFilter *term = &filter->terms[filter->nterms++];
 
@@ -89,7 +89,7 @@ add_term(Filter *filter, int attr, int n, Value *values)
 
 /* Make room for that many more. */
 static void
-reserve_terms(Filter *filter, int more)
+reserve_terms(RecordFilter *filter, int more)
 {
 	if (!filter->terms)
 		filter->terms = palloc(sizeof(TermFilter) * (MODEL_MAX_FILTERS + more));
@@ -99,7 +99,7 @@ reserve_terms(Filter *filter, int more)
 }
 
 static void
-add_search(Filter *filter, text *needle)
+add_search(RecordFilter *filter, text *needle)
 {
 	char *lowered =
 		str_tolower(VARDATA_ANY(needle), VARSIZE_ANY_EXHDR(needle), DEFAULT_COLLATION_OID);
@@ -123,7 +123,7 @@ add_search(Filter *filter, text *needle)
 #include "lib/sort_template.h"
 
 void
-query_filter_ids(Filter *filter, ArrayType *array)
+query_filter_ids(RecordFilter *filter, ArrayType *array)
 {
 	int n = ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
 	int kept = 0;
@@ -142,7 +142,7 @@ query_filter_ids(Filter *filter, ArrayType *array)
 }
 
 static void
-set_status(Filter *filter, const ModelKind *kind, const char *name)
+set_status(RecordFilter *filter, const ModelKind *kind, const char *name)
 {
 	for (int i = 0; i < STATE_MAX_STATES; i++)
 		if (strcmp(kind->states[i], name) == 0)
@@ -156,7 +156,7 @@ set_status(Filter *filter, const ModelKind *kind, const char *name)
 }
 
 static void
-add_filter(FunctionCallInfo fcinfo, int n, const ModelKind *kind, Filter *filter)
+add_filter(FunctionCallInfo fcinfo, int n, const ModelKind *kind, RecordFilter *filter)
 {
 	const FilterArg *arg = &kind->filters[n];
 	Value *values;
@@ -198,7 +198,7 @@ add_filter(FunctionCallInfo fcinfo, int n, const ModelKind *kind, Filter *filter
 }
 
 static void
-set_order(Filter *filter, const char *name)
+set_order(RecordFilter *filter, const char *name)
 {
 	StringInfoData list;
 
@@ -218,7 +218,7 @@ set_order(Filter *filter, const char *name)
 
 /* The arguments by which rows are ordered and paged. */
 static void
-parse_paging(FunctionCallInfo fcinfo, int first, Filter *filter)
+parse_paging(FunctionCallInfo fcinfo, int first, RecordFilter *filter)
 {
 	bool has_at = !PG_ARGISNULL(first + ARG_AFTER_AT);
 	bool has_id = !PG_ARGISNULL(first + ARG_AFTER_ID);
@@ -262,9 +262,9 @@ set_bounds(FunctionCallInfo fcinfo, int n, int64 *from, int64 *to)
 }
 
 void
-query_filter(FunctionCallInfo fcinfo, const ModelKind *kind, Filter *filter)
+query_filter(FunctionCallInfo fcinfo, const ModelKind *kind, RecordFilter *filter)
 {
-	memset(filter, 0, sizeof(Filter));
+	memset(filter, 0, sizeof(RecordFilter));
 	filter->state = FILTER_ANY_STATE;
 	filter->max_rows = PG_UINT64_MAX;
 	for (int i = 0; i < kind->nfilters; i++)
@@ -288,7 +288,7 @@ static QueryRows scratch;
 typedef struct Execution
 {
 	Model *model;
-	const Filter *filter;
+	const RecordFilter *filter;
 	QueryRows *rows;
 	Size start;  /* of what this step finds */
 	uint64 most; /* rows */
@@ -412,7 +412,7 @@ use_scratch(const RowType *type)
 
 /* Run a query.  Returns how many matches there are. */
 static uint64
-run_query(Model *model, const Filter *filter, QueryRows *rows)
+run_query(Model *model, const RecordFilter *filter, QueryRows *rows)
 {
 	Execution query = {.model = model, .filter = filter, .rows = rows, .most = filter->max_rows};
 	Select select;
@@ -449,7 +449,7 @@ query_nargs(const ModelKind *kind)
 static void
 call_many(FunctionCallInfo fcinfo, const ModelKind *kind, QueryRows *rows)
 {
-	Filter filter;
+	RecordFilter filter;
 	Model *model;
 
 	query_filter(fcinfo, kind, &filter);
@@ -514,7 +514,7 @@ query_rows(FunctionCallInfo fcinfo, const ModelKind *kind, bool one)
 static Datum
 query_count(FunctionCallInfo fcinfo, const ModelKind *kind)
 {
-	Filter filter;
+	RecordFilter filter;
 	Model *model;
 	uint64 count;
 	bool known;

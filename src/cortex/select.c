@@ -84,7 +84,7 @@ static bool
 open_lists(Walk *walk, Select *select)
 {
 	const State *state = select->state;
-	const Filter *filter = select->filter;
+	const RecordFilter *filter = select->filter;
 
 	walk->nunions = walk->ncursors = walk->nbatch = 0;
 	walk->by_record = false;
@@ -173,7 +173,7 @@ static bool
 matches(Select *select, const Record *record, bool terms, bool *certain)
 {
 	const State *state = select->state;
-	const Filter *filter = select->filter;
+	const RecordFilter *filter = select->filter;
 	int nattrs = state->schema->nattrs;
 	const Blob *blob;
 
@@ -210,7 +210,7 @@ matches(Select *select, const Record *record, bool terms, bool *certain)
 }
 
 bool
-select_matches(const State *state, const Filter *filter, const Record *record, bool *certain)
+select_matches(const State *state, const RecordFilter *filter, const Record *record, bool *certain)
 {
 	Select select = {.state = state, .filter = filter};
 
@@ -247,7 +247,7 @@ order_key(Order order, const Record *record)
 
 /* Is a behind b in the query's order? */
 static inline bool
-behind(const Filter *filter, PostingKey a, PostingKey b)
+behind(const RecordFilter *filter, PostingKey a, PostingKey b)
 {
 	int compared = posting_compare(a, b);
 
@@ -261,7 +261,7 @@ behind(const Filter *filter, PostingKey a, PostingKey b)
 static bool
 start_key(const Select *select, Order order, PostingKey *key, bool *behind_it)
 {
-	const Filter *filter = select->filter;
+	const RecordFilter *filter = select->filter;
 	bool backward = filter->backward;
 	bool bounded = false;
 	int64_t limit = backward ? INT64_MAX : INT64_MIN;
@@ -292,7 +292,7 @@ start_key(const Select *select, Order order, PostingKey *key, bool *behind_it)
 
 /* Is a walk over a list in that order past all matches? */
 static inline bool
-past_end(const Filter *filter, Order order, int64_t at)
+past_end(const RecordFilter *filter, Order order, int64_t at)
 {
 	if (order == ORDER_CREATED)
 		return filter->backward ? at < filter->created_from : at > filter->created_to;
@@ -305,13 +305,13 @@ past_end(const Filter *filter, Order order, int64_t at)
 
 /* Is a to come after b? */
 static inline bool
-worse(const Filter *filter, const SelectMatch *a, const SelectMatch *b)
+worse(const RecordFilter *filter, const SelectMatch *a, const SelectMatch *b)
 {
 	return behind(filter, a->key, b->key);
 }
 
 static void
-sift_down(const Filter *filter, SelectMatch *heap, size_t n, size_t i)
+sift_down(const RecordFilter *filter, SelectMatch *heap, size_t n, size_t i)
 {
 	for (;;)
 	{
@@ -334,7 +334,7 @@ sift_down(const Filter *filter, SelectMatch *heap, size_t n, size_t i)
 static void
 keep_match(Select *select, const Record *record, bool certain)
 {
-	const Filter *filter = select->filter;
+	const RecordFilter *filter = select->filter;
 	SelectMatch match = {order_key(filter->order, record), certain};
 	bool bounded = filter->max_rows != UINT64_MAX && !filter->search;
 
@@ -363,7 +363,7 @@ keep_match(Select *select, const Record *record, bool certain)
 static void
 sort_matches(Select *select, size_t most)
 {
-	const Filter *filter = select->filter;
+	const RecordFilter *filter = select->filter;
 	SelectMatch *matches = select->matches;
 
 	for (; select->unheaped > 0 && most > 0; most--)
@@ -457,7 +457,7 @@ emit_batch(Select *select, Walk *walk)
 static void
 walk_lists(Select *select, Walk *walk, int budget)
 {
-	const Filter *filter = select->filter;
+	const RecordFilter *filter = select->filter;
 	Union *lead;
 	PostingKey key;
 	bool behind_it;
@@ -560,7 +560,7 @@ static void
 step_filter(Select *select, int budget)
 {
 	const State *state = select->state;
-	const Filter *filter = select->filter;
+	const RecordFilter *filter = select->filter;
 	PostingCursor cursor;
 	PostingKey key;
 	bool behind_it;
@@ -612,7 +612,7 @@ static void
 step_ids(Select *select, int budget)
 {
 	const State *state = select->state;
-	const Filter *filter = select->filter;
+	const RecordFilter *filter = select->filter;
 	bool certain;
 
 	for (; select->next_id < filter->nids && select->cost < budget; select->cost += SCAN_COST)
@@ -665,7 +665,7 @@ static void
 make_plan(Select *select)
 {
 	static Walk walk;
-	const Filter *filter = select->filter;
+	const RecordFilter *filter = select->filter;
 	uint64_t all = select->state->shared->by_created.count;
 	uint64_t shortest;
 
@@ -698,7 +698,7 @@ make_plan(Select *select)
 }
 
 void
-select_init(Select *select, const State *state, const Filter *filter)
+select_init(Select *select, const State *state, const RecordFilter *filter)
 {
 	memset(select, 0, sizeof(Select));
 	select->state = state;
@@ -756,7 +756,7 @@ select_sort(Select *select)
 }
 
 bool
-select_count_fast(const State *state, const Filter *filter, uint64_t *count)
+select_count_fast(const State *state, const RecordFilter *filter, uint64_t *count)
 {
 	const PostingList *list;
 	PostingKey from = {filter->created_from, INT64_MIN};

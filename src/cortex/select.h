@@ -33,8 +33,8 @@ typedef struct TermFilter
 
 #define FILTER_ANY_STATE (-1)
 
-/* All of it must hold. */
-typedef struct Filter
+/* Which records, and in which order: all of it must hold. */
+typedef struct RecordFilter
 {
 	int nterms;
 	TermFilter *terms;
@@ -61,7 +61,7 @@ typedef struct Filter
 	bool after; /* only what comes behind this key in that order */
 	PostingKey after_key;
 	uint64_t max_rows; /* UINT64_MAX: all */
-} Filter;
+} RecordFilter;
 
 /* A match whose order is not that of a list. */
 typedef struct SelectMatch
@@ -73,7 +73,7 @@ typedef struct SelectMatch
 typedef struct Select
 {
 	const State *state;
-	const Filter *filter;
+	const RecordFilter *filter;
 
 	/*
 	 * Called with each row, in order; false: no more of this step (the row is
@@ -111,7 +111,7 @@ typedef struct Select
 	size_t unsorted_matches; /* and taken out of it */
 } Select;
 
-extern void select_init(Select *select, const State *state, const Filter *filter);
+extern void select_init(Select *select, const State *state, const RecordFilter *filter);
 
 /* Do some more, examining about so many entries.  Sets done. */
 extern void select_step(Select *select, int budget);
@@ -123,13 +123,13 @@ extern void select_sort(Select *select);
  * Does one record match, whatever the filter's order and page?  Where only the caller can
  * tell whether it has the substring: true, and not certain.
  */
-extern bool select_matches(const State *state, const Filter *filter, const Record *record,
+extern bool select_matches(const State *state, const RecordFilter *filter, const Record *record,
 						   bool *certain);
 
 /*
  * The number of matches, if it is known without looking at any of them.  The
  * filter's order does not matter.
  */
-extern bool select_count_fast(const State *state, const Filter *filter, uint64_t *count);
+extern bool select_count_fast(const State *state, const RecordFilter *filter, uint64_t *count);
 
 #endif /* NETBUS_SELECT_H */

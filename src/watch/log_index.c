@@ -83,7 +83,7 @@ path_of(LogIndex *index, const FilterKey *key)
 static int
 usable_keys(LogIndex *index, const Watch *watch, FilterKey *keys, int *paths)
 {
-	int found = watch->filter ? filter_keys(watch->filter, keys, MAX_KEYS) : 0;
+	int found = watch->event_filter ? filter_keys(watch->event_filter, keys, MAX_KEYS) : 0;
 	int n = 0;
 
 	for (int i = 0; i < found; i++)

@@ -189,7 +189,7 @@ index_take(uint64 key, Watch *watch)
 
 /* The term with the fewest values, which is the one to stand under; NULL: none, or too many. */
 static const TermFilter *
-best_term(const Filter *filter)
+best_term(const RecordFilter *filter)
 {
 	const TermFilter *best = NULL;
 
@@ -203,7 +203,7 @@ best_term(const Filter *filter)
 static void
 make_keys(Watch *watch)
 {
-	const Filter *filter = watch->filter;
+	const RecordFilter *filter = watch->filter;
 	const TermFilter *term = best_term(filter);
 	int n = 0;
 

@@ -113,7 +113,7 @@ extern void watch_ddl_init(void);
 extern Jsonb *watch_args_encode(FunctionCallInfo fcinfo, const ModelKind *kind);
 
 /* And back: a filter in CurrentMemoryContext.  Errors: INVALID_PARAMETER_VALUE, for a row that nobody of us has written. */
-extern void watch_args_decode(Jsonb *args, const ModelKind *kind, Filter *filter);
+extern void watch_args_decode(Jsonb *args, const ModelKind *kind, RecordFilter *filter);
 
 /* A record as jsonb, with its id and times as strings; of a record that is gone: the id. */
 extern Jsonb *watch_record_jsonb(const ModelKind *kind, const Record *record, const Blob *blob);
@@ -225,8 +225,8 @@ typedef struct Watch
 	struct WatchedLog *log;
 	int place; /* in log->watches */
 	WatchShared *shared;
-	struct Filter
-		*filter; /* as a query has it; of a WATCH_LOG: as src/bus/filter.h has it, or NULL */
+	RecordFilter *filter;        /* of a WATCH_LOG: NULL */
+	struct Filter *event_filter; /* of a WATCH_LOG (src/bus/filter.h), NULL: all events */
 
 	uint64 after_seq; /* what a model changed up to here is not for it */
 	bool waits;       /* until the model is loaded: nothing is for it */

@@ -95,7 +95,7 @@ encode(FunctionCallInfo fcinfo, int n, const FilterArg *arg, JsonbParseState **p
 			break;
 		case FILTER_IDS:
 		{
-			Filter filter = {0};
+			RecordFilter filter = {0};
 
 			/* Sorted and without duplicates. */
 			query_filter_ids(&filter, PG_GETARG_ARRAYTYPE_P(n));
@@ -200,7 +200,7 @@ decode_time(const char *name, const JsonbValue *value)
 }
 
 void
-watch_args_decode(Jsonb *args, const ModelKind *kind, Filter *filter)
+watch_args_decode(Jsonb *args, const ModelKind *kind, RecordFilter *filter)
 {
 	LOCAL_FCINFO(fcinfo, MODEL_MAX_FILTERS + MODEL_TIME_FILTERS);
 	uint32 known = 0;

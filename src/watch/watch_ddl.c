@@ -228,7 +228,7 @@ watch_model(FunctionCallInfo fcinfo, const ModelKind *kind, const char *function
 	int nfilters = kind->nfilters + MODEL_TIME_FILTERS;
 	int next = 1 + nfilters;
 	WatchRow row = {.kind = model_kind_index(kind->name)};
-	Filter filter;
+	RecordFilter filter;
 	Model *model;
 
 	check_may_change(function);

@@ -260,10 +260,10 @@ begin_watch(Watch *watch)
 	bool active;
 
 	if (row->kind == WATCH_LOG)
-		watch->filter = row->filter ? filter_compile(row->filter) : NULL;
+		watch->event_filter = row->filter ? filter_compile(row->filter) : NULL;
 	else
 	{
-		watch->filter = palloc0(sizeof(Filter));
+		watch->filter = palloc0(sizeof(RecordFilter));
 		watch_args_decode(row->filter, model_kinds[row->kind], watch->filter);
 	}
 	watch->shared = watch_shared_make(row, &existed);

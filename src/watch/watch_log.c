@@ -251,8 +251,8 @@ match_event(Watch *watch, int shard, const ReaderEvent *event)
 	if (shard >= watch->row.nstarts || event->seq <= telling->shard[shard].from)
 		return;
 	telling->shard[shard].from = event->seq;
-	if (watch->filter &&
-		!filter_match(watch->filter, event->flags, event->event.payload, event->event.payload_len))
+	if (watch->event_filter && !filter_match(watch->event_filter, event->flags,
+											 event->event.payload, event->event.payload_len))
 		return;
 	pg_atomic_fetch_add_u64(&shared->matches, 1);
 	if (telling->events++ > 0)

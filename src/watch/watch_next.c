@@ -60,7 +60,7 @@ typedef struct Pull
 {
 	WatchRow row;
 	Model *model;
-	Filter filter;
+	RecordFilter filter;
 	ReturnSetInfo *rsinfo;
 	MemoryContext row_context;
 } Pull;

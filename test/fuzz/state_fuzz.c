@@ -184,7 +184,7 @@ check_records(void)
 
 /* ---------------------------------------------------------------- queries */
 
-static Filter filter;
+static RecordFilter filter;
 static PostingKey last;
 static uint64_t emitted;
 

@@ -158,6 +158,7 @@ same('... and nobody else is concerned');
 my @bad = ('[]', '7', '{}', '{"v": 1}', '{"v": 2, "op": "store", "id": "1", "content": "x"}', '{"v": 1, "op": "store", "content": "x"}',
 	'{"v": 1, "op": "store", "id": 1, "content": "x"}', '{"v": 1, "op": "store", "id": "1x", "content": "x"}', '{"v": 1, "op": "forget", "id": "1"}',
 	'{"v": 1, "op": "store", "id": "1"}', '{"v": 1, "op": "store", "id": "1", "content": 7}', '{"v": 1, "op": "retag", "id": "1", "tags": "x"}',
+	'{"v": 1, "op": "retag", "id": "1"}',
 	'{"v": 1, "op": "store", "id": "1", "content": "x", "created": "9223372036854775807"}', '{"v": 1, "op": "store", "id": "99999999999999999999", "content": "x"}');
 my $errors = scalar @bad;
 $node->safe_psql('app', sprintf("SELECT netbus.publish('memories', payload) FROM unnest(ARRAY[%s]) payload", join(', ', map { "'$_'::jsonb" } @bad)));

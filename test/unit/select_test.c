@@ -144,7 +144,7 @@ change(State *state, int64_t now)
 
 typedef struct Query
 {
-	Filter filter;
+	RecordFilter filter;
 	TermFilter terms[MAX_TERMS];
 	Value values[MAX_VALUES];
 	char names[MAX_VALUES][8];
@@ -157,10 +157,10 @@ typedef struct Query
 static void
 random_query(Query *q, int64_t now)
 {
-	Filter *f = &q->filter;
+	RecordFilter *f = &q->filter;
 
 	q->nvalues = 0;
-	memset(f, 0, sizeof(Filter));
+	memset(f, 0, sizeof(RecordFilter));
 	f->terms = q->terms;
 	f->nterms = rnd(100) ? rnd(4) : rnd(MAX_TERMS);
 	for (int t = 0; t < f->nterms; t++)
@@ -253,7 +253,7 @@ has(const Row *row, const char *needle, uint32_t len)
 
 /* Can only the caller tell whether the text is there? */
 static bool
-uncertain(const Filter *f, const Row *row)
+uncertain(const RecordFilter *f, const Row *row)
 {
 	return f->search && (f->search_uncertain || (f->search_beyond_ascii && !row->ascii));
 }
@@ -261,7 +261,7 @@ uncertain(const Filter *f, const Row *row)
 static bool
 fits(const Query *q, const Row *row)
 {
-	const Filter *f = &q->filter;
+	const RecordFilter *f = &q->filter;
 
 	for (int t = 0; t < f->nterms; t++)
 	{
@@ -290,7 +290,7 @@ fits(const Query *q, const Row *row)
 		   (!f->search || uncertain(f, row) || has(row, f->needle.text, f->needle.len));
 }
 
-static const Filter *sorting;
+static const RecordFilter *sorting;
 
 static PostingKey
 key_of(const Row *row)
@@ -333,7 +333,7 @@ collect(void *arg, const Record *record, bool certain)
 
 /* Run a query from the start, in steps. */
 static void
-run(const State *state, const Filter *filter, int budget, Select *select)
+run(const State *state, const RecordFilter *filter, int budget, Select *select)
 {
 	select_init(select, state, filter);
 	select->emit = collect;
@@ -417,7 +417,7 @@ static bool
 check_pages(const State *state, Query *q)
 {
 	static Found all[MAX_RECORDS];
-	Filter *filter = &q->filter;
+	RecordFilter *filter = &q->filter;
 	uint32_t n;
 	uint32_t seen = 0;
 	uint64_t page = 1 + rnd(rnd(3) ? 20 : 300);
@@ -464,7 +464,7 @@ check_combinations(const State *state, int64_t now)
 		for (int order = 0; order < 6; order++)
 		{
 			static Query q;
-			Filter *f = &q.filter;
+			RecordFilter *f = &q.filter;
 
 			/* Take from a random query what this combination has. */
 			do
@@ -503,14 +503,14 @@ test_moving(State *state)
 
 	for (int round = 0; round < 60; round++)
 	{
-		Filter filter = {.state = FILTER_ANY_STATE,
-						 .created_from = INT64_MIN,
-						 .created_to = INT64_MAX,
-						 .updated_from = INT64_MIN,
-						 .updated_to = INT64_MAX,
-						 .order = round % 3,
-						 .backward = round / 3 % 2,
-						 .max_rows = round / 6 % 2 ? (uint64_t) nrows / 3 : UINT64_MAX};
+		RecordFilter filter = {.state = FILTER_ANY_STATE,
+							   .created_from = INT64_MIN,
+							   .created_to = INT64_MAX,
+							   .updated_from = INT64_MIN,
+							   .updated_to = INT64_MAX,
+							   .order = round % 3,
+							   .backward = round / 3 % 2,
+							   .max_rows = round / 6 % 2 ? (uint64_t) nrows / 3 : UINT64_MAX};
 		char needle[] = "abca";
 		Select select;
 		uint64_t given = 0;
@@ -559,7 +559,7 @@ test_moving(State *state)
 
 /* How many steps a query takes; emitting nothing. */
 static int
-steps_of(State *state, const Filter *filter)
+steps_of(State *state, const RecordFilter *filter)
 {
 	Select select;
 	int steps = 0;
@@ -586,12 +586,12 @@ test_budget(void)
 	static Value values[1000];
 	static char names[1000][8];
 	State state;
-	Filter filter = {.state = FILTER_ANY_STATE,
-					 .created_from = INT64_MIN,
-					 .created_to = INT64_MAX,
-					 .updated_from = INT64_MIN,
-					 .updated_to = INT64_MAX,
-					 .max_rows = UINT64_MAX};
+	RecordFilter filter = {.state = FILTER_ANY_STATE,
+						   .created_from = INT64_MIN,
+						   .created_to = INT64_MAX,
+						   .updated_from = INT64_MIN,
+						   .updated_to = INT64_MAX,
+						   .max_rows = UINT64_MAX};
 	Select select;
 	char needle[] = "ab"; /* too short for digests */
 	uint32_t len = 0;
