@@ -41,6 +41,7 @@
 #define MIN_RETRY_MS 100
 #define MAX_RETRY_MS 10000
 #define WINDOWS_MAX  (32 * 1024 * 1024) /* bytes of all windows */
+#define KEEP_RECORDS 64                 /* of an empty window, when half of that is used */
 
 typedef struct Batch
 {
@@ -128,7 +129,7 @@ put_ids(StringInfo payload, const Window *window, WatchOp op, const char *name)
 	bool first = true;
 
 	appendStringInfo(payload, ",\"%s\":[", name);
-	for (uint32 i = 0; i < window->nrecords && payload->len <= PAYLOAD_MAX; i++)
+	for (uint32 i = 0; i < window->nrecords; i++)
 	{
 		WatchOp what;
 
@@ -192,19 +193,16 @@ build(Watch *watch, StringInfo payload, bool *overflow)
 		appendStringInfo(payload, ",\"resync\":true,\"seq\":\"" UINT64_FORMAT "\"", seq_now(watch));
 	else
 	{
-		int head;
-
 		appendStringInfo(payload, ",\"seq\":[\"" UINT64_FORMAT "\",\"" UINT64_FORMAT "\"]",
 						 window->first_seq, window->last_seq);
-		head = payload->len;
 		for (WatchOp op = 0; op < WATCH_OPS && !window->overflow; op++)
 			put_ids(payload, window, op, names[op]);
-		if (window->overflow || payload->len >= PAYLOAD_MAX)
+		if (window->overflow)
 		{
-			payload->len = head;
 			appendStringInfoString(payload, ",\"overflow\":true");
 			*overflow = true;
 		}
+		Assert(payload->len < PAYLOAD_MAX);
 	}
 	appendStringInfoChar(payload, '}');
 	return true;
@@ -294,7 +292,9 @@ batch_told(bool last)
 		}
 		if (watch->telling)
 			watch_log_told(watch);
-		window_clear(&watch->window, false, watch_resize);
+		window_clear(&watch->window,
+					 window_memory < WINDOWS_MAX / 2 ? WINDOW_MAX_RECORDS : KEEP_RECORDS,
+					 watch_resize);
 		watch->lost = batch.refused[i] != NULL;
 		/* A successor would have to know that, too. */
 		pg_atomic_write_u32(&shared->pending, watch->lost);

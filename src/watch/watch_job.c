@@ -222,7 +222,7 @@ static void
 remove_watch(Watch *watch)
 {
 	notify_forget(watch);
-	window_clear(&watch->window, true, watch_resize);
+	window_clear(&watch->window, 0, watch_resize);
 	if (watch->row.kind == WATCH_LOG)
 		watch_log_remove(watch);
 	else

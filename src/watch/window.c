@@ -4,9 +4,9 @@
  *		What happened to the rows of a watch since its last notification.
  *
  * Records in the order in which they first changed, and a hash table of their ids by
- * linear probing.  Memory is bounded: more than WINDOW_MAX_RECORDS would not fit into a
- * notification either, so the window then keeps nothing but its range of seqs.  Before
- * that, records of which nothing is left to tell are dropped.
+ * linear probing.  What does not fit into a notification, or is more than WINDOW_MAX_RECORDS,
+ * is not kept: the window then has nothing but its range of seqs.  Before that, records of
+ * which nothing is left to tell are dropped.
  *
  * Private to the worker; no lock.
  *
@@ -16,8 +16,7 @@
 
 #include <string.h>
 
-#define MIN_ROOM  8
-#define KEEP_ROOM 64 /* of an empty window */
+#define MIN_ROOM 8
 
 static inline uint32_t
 place_of(int64_t id, uint32_t room)
@@ -58,17 +57,40 @@ find(const Window *window, int64_t id)
 	return NULL;
 }
 
+/* Of an id in quotes, with a comma. */
+static inline uint32_t
+id_bytes(int64_t id)
+{
+	uint64_t rest = id < 0 ? 0 - (uint64_t) id : (uint64_t) id;
+	uint32_t bytes = id < 0 ? 5 : 4;
+
+	for (; rest >= 10; rest /= 10)
+		bytes++;
+	return bytes;
+}
+
 /* Forget records of which nothing is left to tell. */
 static void
 compact(Window *window)
 {
 	uint32_t kept = 0;
 
+	window->bytes = 0;
 	for (uint32_t i = 0; i < window->nrecords; i++)
 		if (window->records[i].was || window->records[i].is)
+		{
+			window->bytes += id_bytes(window->records[i].id);
 			window->records[kept++] = window->records[i];
+		}
 	window->nrecords = kept;
 	index_records(window);
+}
+
+static void
+overflow(Window *window)
+{
+	window->overflow = true;
+	window->nrecords = window->bytes = 0;
 }
 
 static bool
@@ -93,6 +115,8 @@ bool
 window_add(Window *window, WatchOp op, int64_t id, uint64_t seq, WindowResize resize)
 {
 	WindowRecord *record;
+	uint32_t bytes;
+	bool full;
 
 	if (window->first_seq == 0)
 		window->first_seq = seq;
@@ -105,9 +129,16 @@ window_add(Window *window, WatchOp op, int64_t id, uint64_t seq, WindowResize re
 		record->is = op != WATCH_LEFT;
 		return true;
 	}
-	if (window->nrecords == window->room && window->room > 0)
+	bytes = id_bytes(id);
+	full = window->bytes + bytes > WINDOW_MAX_BYTES;
+	if (full || (window->nrecords == window->room && window->room > 0))
 		compact(window);
 	/* Compacting again and again to win one place would be slow. */
+	if (full && window->bytes + bytes > WINDOW_MAX_BYTES / 4 * 3)
+	{
+		overflow(window);
+		return false;
+	}
 	if (window->nrecords >= window->room - window->room / 4)
 	{
 		uint32_t room = window->room == 0 ? MIN_ROOM : window->room * 2;
@@ -115,11 +146,11 @@ window_add(Window *window, WatchOp op, int64_t id, uint64_t seq, WindowResize re
 		if (room > WINDOW_MAX_RECORDS ? window->nrecords == window->room
 									  : !set_room(window, room, resize))
 		{
-			window->overflow = true;
-			window->nrecords = 0;
+			overflow(window);
 			return false;
 		}
 	}
+	window->bytes += bytes;
 	record = &window->records[window->nrecords++];
 	record->id = id;
 	record->was = op != WATCH_ENTERED;
@@ -152,12 +183,12 @@ window_idle(const Window *window)
 }
 
 void
-window_clear(Window *window, bool all, WindowResize resize)
+window_clear(Window *window, uint32_t keep, WindowResize resize)
 {
 	window->first_seq = window->last_seq = 0;
 	window->overflow = false;
-	window->nrecords = 0;
-	if (all || window->room > KEEP_ROOM)
+	window->nrecords = window->bytes = 0;
+	if (window->room > keep)
 	{
 		window->records = resize(window->records, 0);
 		window->places = resize(window->places, 0);

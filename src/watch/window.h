@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #define WINDOW_MAX_RECORDS 1024
+#define WINDOW_MAX_BYTES   7000 /* of ids in a notification */
 
 typedef enum WatchOp
 {
@@ -40,6 +41,7 @@ typedef struct Window
 	uint64_t last_seq;
 	bool overflow; /* too many records to tell which */
 	uint32_t nrecords;
+	uint32_t bytes;        /* of their ids, as a notification would have them */
 	uint32_t room;         /* a power of two */
 	WindowRecord *records; /* in the order in which they first changed */
 	uint16_t *places;      /* hash table: index in records + 1; twice the room */
@@ -60,8 +62,8 @@ extern bool window_op(const WindowRecord *record, WatchOp *op);
 /* Has nothing happened, in the end? */
 extern bool window_idle(const Window *window);
 
-/* Make it empty.  Keeps little memory or, with all, none. */
-extern void window_clear(Window *window, bool all, WindowResize resize);
+/* Make it empty.  Keeps memory for so many records at most; what is used again and again need not be allocated anew. */
+extern void window_clear(Window *window, uint32_t keep, WindowResize resize);
 
 /* Bytes that it takes. */
 static inline size_t

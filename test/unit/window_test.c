@@ -51,7 +51,7 @@ tells(const char *ops, char expected)
 			   (expected == '-' ? !told : told && "ecl"[op] == expected) &&
 			   window_idle(&window) == !told,
 		   "%s is %c", ops, expected);
-	window_clear(&window, true, resize);
+	window_clear(&window, 0, resize);
 }
 
 #define IDS 3000
@@ -99,7 +99,7 @@ agrees(int ids, int changes)
 			rows[id] = is;
 		}
 		if (window.overflow)
-			good &= distinct > WINDOW_MAX_RECORDS / 2 && !window_idle(&window);
+			good &= distinct * 13 > WINDOW_MAX_BYTES / 2 && !window_idle(&window);
 		for (int id = 0; id < ids && !window.overflow; id++)
 		{
 			bool found = false;
@@ -124,10 +124,10 @@ agrees(int ids, int changes)
 			good &= !found || touched[id];
 		}
 		good &= window.room <= WINDOW_MAX_RECORDS;
-		window_clear(&window, round == 3, resize);
+		window_clear(&window, round == 3 ? 0 : 64, resize);
 		good &= window.first_seq == 0 && window_idle(&window);
 	}
-	window_clear(&window, true, resize);
+	window_clear(&window, 0, resize);
 	return good && allocated == 0;
 }
 
@@ -164,7 +164,31 @@ main(void)
 	}
 	tap_ok(!window.overflow && window_idle(&window) && window.last_seq == 200001,
 		   "what comes and goes does not overflow");
-	window_clear(&window, true, resize);
+	window_clear(&window, 0, resize);
+
+	/* 318 long ids fit into a notification. */
+	for (int i = 0; i < 318; i++)
+		window_add(&window, WATCH_CHANGED, INT64_MAX - 1 - i, i + 1, resize);
+	tap_ok(!window.overflow && window.nrecords == 318, "as many as can be told do not overflow");
+	window_add(&window, WATCH_CHANGED, INT64_MAX - 318, 319, resize);
+	tap_ok(!window.overflow && window.nrecords == 318, "... nor what has changed already");
+	window_add(&window, WATCH_CHANGED, INT64_MIN, 320, resize);
+	tap_ok(window.overflow && window.nrecords == 0, "one more does");
+	window_clear(&window, 0, resize);
+	/* Half of them are undone, and so give room to others, but not to so many that it would be slow. */
+	for (int i = 0; i < 318; i++)
+		window_add(&window, WATCH_ENTERED, INT64_MAX - 1 - i, i + 1, resize);
+	for (int i = 0; i < 159; i++)
+		window_add(&window, WATCH_LEFT, INT64_MAX - 1 - 2 * i, i + 319, resize);
+	window_add(&window, WATCH_ENTERED, 12345, 500, resize);
+	tap_ok(!window.overflow && window.nrecords == 160, "undone changes give room");
+	window_clear(&window, 0, resize);
+	for (int i = 0; i < 318; i++)
+		window_add(&window, WATCH_ENTERED, INT64_MAX - 1 - i, i + 1, resize);
+	window_add(&window, WATCH_LEFT, INT64_MAX - 1, 319, resize);
+	window_add(&window, WATCH_ENTERED, 12345, 320, resize);
+	tap_ok(window.overflow, "... if they are many");
+	window_clear(&window, 0, resize);
 
 	memory_is_short = true;
 	window_add(&window, WATCH_ENTERED, 1, 5, resize);
@@ -173,7 +197,7 @@ main(void)
 	window_add(&window, WATCH_ENTERED, 2, 6, resize);
 	tap_ok(window.overflow && window.last_seq == 6, "... and goes on");
 	memory_is_short = false;
-	window_clear(&window, false, resize);
+	window_clear(&window, 64, resize);
 	for (int i = 1; i <= 6; i++)
 		window_add(&window, WATCH_ENTERED, i, i, resize);
 	memory_is_short = true;
@@ -182,7 +206,14 @@ main(void)
 		good &= !window_add(&window, WATCH_LEFT, i, i, resize);
 	tap_ok(good && window.overflow && !window_idle(&window), "no more memory: it overflows");
 	memory_is_short = false;
-	window_clear(&window, true, resize);
-	tap_ok(allocated == 0, "all memory is given back");
+	window_clear(&window, 0, resize);
+	for (int i = 0; i < 200; i++)
+		window_add(&window, WATCH_ENTERED, i, i + 1, resize);
+	window_clear(&window, 512, resize);
+	tap_ok(allocated > 0 && window_idle(&window), "memory is kept where there is enough");
+	good = !window_add(&window, WATCH_LEFT, 5, 1, resize) && window.nrecords == 1 &&
+		   !window_idle(&window);
+	window_clear(&window, 511, resize);
+	tap_ok(good && allocated == 0, "all memory is given back");
 	return tap_done();
 }
