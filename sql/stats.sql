@@ -59,7 +59,7 @@ SELECT netbus.ack('durable', 'reader');
 COMMIT;
 SELECT lag, deliveries, acknowledged FROM netbus.stat_consumer;
 
--- Models; watches: watch.sql.
+-- Models; watches: watch_log.sql.
 SELECT netbus.memory_store('one', '{a}', id => 1), netbus.memory_store('two', id => 2);
 SELECT netbus.publish('memories', '{"v": 1, "op": "delete", "id": "77"}'), netbus.publish('memories', '"no event"');
 SELECT netbus.memory_retag(1, '{a,b}');
