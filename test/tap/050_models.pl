@@ -71,7 +71,7 @@ sub segments_fall_to
 {
 	my ($n, $what) = @_;
 
-	for (1 .. 50)
+	for (1 .. 600)
 	{
 		last if segments() <= $n;
 		sleep(0.1);
