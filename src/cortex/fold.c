@@ -323,6 +323,17 @@ fold_log(Model *model, bool locked, int64 deadline, uint64 *to)
 	return done;
 }
 
+/* The same, and tell, unless events that are set aside have to be committed before. */
+static bool
+fold_and_tell(Model *model, bool locked, int64 deadline, uint64 *to)
+{
+	bool done = fold_log(model, locked, deadline, to);
+
+	if (!aside && *to > 0)
+		publish_folded(model->slot, *to);
+	return done;
+}
+
 static void
 no_lock(State *state)
 {
@@ -409,7 +420,6 @@ fold_model(Folding *folding)
 	const char *table;
 	uint64 to = 0;
 	long next = -1;
-	bool locked;
 	bool done;
 
 	/* Without a transaction, if there is nothing to do. */
@@ -422,19 +432,14 @@ fold_model(Folding *folding)
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	locked = ConditionalLockRelationOid(model->relid, AccessShareLock);
-	if (!locked)
+	if (!ConditionalLockRelationOid(model->relid, AccessShareLock))
 	{
 		uint64 from = pg_atomic_read_u64(&model->slot->folded_seq);
 
 		done = false;
 		next = LOCK_RETRY_MS;
 		if (ring_at_hand(model))
-		{
-			done = fold_log(model, false, deadline, &to);
-			if (!aside && to > 0)
-				publish_folded(model->slot, to);
-		}
+			done = fold_and_tell(model, false, deadline, &to);
 		if (done || to > from)
 			pg_atomic_write_u32(&model->slot->refused, 0);
 		else
@@ -452,9 +457,7 @@ fold_model(Folding *folding)
 			   load_snapshot(folding, deadline);
 		if (done)
 		{
-			done = fold_log(model, true, deadline, &to);
-			if (!aside && to > 0)
-				publish_folded(model->slot, to);
+			done = fold_and_tell(model, true, deadline, &to);
 			if (done && pg_atomic_read_u32(&model->slot->phase) != MODEL_READY)
 				load_end(folding);
 		}

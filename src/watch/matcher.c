@@ -70,12 +70,12 @@ static uint64 *present = NULL;
 static uint64 present_bits = 0; /* a power of two */
 static uint64 present_stale = 0;
 
-/* A value of the record before the change, if it is of an attribute in the index and there was room for it. */
+/* The record before the change. */
 typedef struct Former
 {
-	bool exists; /* the record was there */
+	bool exists; /* it was there */
 	uint32 state;
-	Value values[STATE_MAX_ATTRS];
+	Value values[STATE_MAX_ATTRS]; /* of attributes in the index, as far as there is room in data */
 	char data[FORMER_BYTES];
 } Former;
 

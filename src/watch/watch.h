@@ -180,12 +180,8 @@ extern dsa_area *watch_area(void);
 extern WatchShared *watch_shared_find(int64 id, bool exclusive);
 extern void watch_shared_release(WatchShared *shared);
 
-/* Is it that of the row, and not of one that had the same id before? */
-static inline bool
-watch_shared_is(const WatchShared *shared, const WatchRow *row)
-{
-	return shared->log == row->log && shared->created == row->created;
-}
+/* The same, of a row: not one that had the same id before. */
+extern WatchShared *watch_shared_of(const WatchRow *row, bool exclusive);
 
 /* Of the worker. */
 extern WatchShared *watch_shared_make(const WatchRow *row, bool *existed); /* not locked */

@@ -4,8 +4,8 @@
  *		Watches of logs: which new events match, and telling how far.
  *
  * The worker reads a watched log once for all its watches, as any reader does, and asks
- * of each event the filters that it may pass (log_index.c).  A watch is told per shard the first and the last
- * seq that matched, and how many events did.
+ * of each event the filters that it may pass (log_index.c).  A watch is told per shard
+ * the first and the last seq that matched, and how many events did.
  *
  * Up to where a watch has been told is in shared memory (WatchShared.positions): the log
  * itself keeps what was published, so a worker that takes over reads on from there and
@@ -85,7 +85,6 @@ watch_log_add(Watch *watch, bool known)
 	LogTelling *telling = palloc0(offsetof(LogTelling, shard) + shards * sizeof(telling->shard[0]));
 	bool kept = known && DsaPointerIsValid(shared->positions) && shared->shards == shards;
 	LogReading *reading = log->reading;
-
 	bool anew = false;
 
 	if (!kept)

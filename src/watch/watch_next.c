@@ -490,9 +490,8 @@ await_watch(const WatchRow *row)
 
 	for (;;)
 	{
-		WatchShared *shared = watch_shared_find(row->id, false);
-		bool active =
-			shared && watch_shared_is(shared, row) && pg_atomic_read_u32(&shared->active) != 0;
+		WatchShared *shared = watch_shared_of(row, false);
+		bool active = shared && pg_atomic_read_u32(&shared->active) != 0;
 
 		if (shared)
 			watch_shared_release(shared);

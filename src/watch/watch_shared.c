@@ -218,6 +218,23 @@ watch_shared_release(WatchShared *shared)
 	dshash_release_lock(table, shared);
 }
 
+static bool
+is_of(const WatchShared *shared, const WatchRow *row)
+{
+	return shared->log == row->log && shared->created == row->created;
+}
+
+WatchShared *
+watch_shared_of(const WatchRow *row, bool exclusive)
+{
+	WatchShared *shared = watch_shared_find(row->id, exclusive);
+
+	if (!shared || is_of(shared, row))
+		return shared;
+	watch_shared_release(shared);
+	return NULL;
+}
+
 bool
 watch_shared_keep_deltas(WatchShared *shared)
 {
@@ -288,7 +305,7 @@ watch_shared_make(const WatchRow *row, bool *existed)
 
 	watch_shared_attach();
 	shared = dshash_find_or_insert(table, &key, existed);
-	if (*existed && !watch_shared_is(shared, row))
+	if (*existed && !is_of(shared, row))
 	{
 		free_details(shared);
 		*existed = false;

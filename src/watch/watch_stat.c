@@ -33,7 +33,7 @@ static void
 put_row(const WatchRow *row, void *arg)
 {
 	ReturnSetInfo *rsinfo = arg;
-	WatchShared *shared = watch_shared_find(row->id, false);
+	WatchShared *shared = watch_shared_of(row, false);
 	WatchShared copy;
 	DeltaRing *ring = NULL;
 	int64 kept = 0;
@@ -42,11 +42,6 @@ put_row(const WatchRow *row, void *arg)
 	bool nulls[COLUMNS] = {0};
 	int n = 0;
 
-	if (shared && !watch_shared_is(shared, row))
-	{
-		watch_shared_release(shared);
-		shared = NULL;
-	}
 	if (shared)
 	{
 		copy = *shared;
@@ -100,7 +95,7 @@ netbus_stat_watch(PG_FUNCTION_ARGS)
 static void
 reset_watch(const WatchRow *row, void *arg)
 {
-	WatchShared *shared = watch_shared_find(row->id, true);
+	WatchShared *shared = watch_shared_of(row, true);
 
 	if (!shared)
 		return;
